@@ -1,0 +1,1 @@
+"""AllocSvr: the nodes that hand out numbers."""

@@ -1,0 +1,1 @@
+"""The cluster map: who should serve what."""

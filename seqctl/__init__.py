@@ -1,0 +1,1 @@
+"""seqctl: the command line of operators."""

@@ -1,0 +1,1 @@
+"""StoreSvr: replicas that keep the max_seq of each section."""
