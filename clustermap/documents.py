@@ -1,0 +1,129 @@
+"""The documents of the cluster map as bytes: JSON, written one way and read strictly.
+
+Several versions of the software may share one map, so a reader takes nothing on trust: another
+format version, a missing, unknown, repeated or ill-typed field, a number out of its range are all
+refused with MapCorrupt, which names the document and the field. Guessing at an epoch is how numbers
+come to be handed out twice.
+
+64-bit random ids travel as 16 hex digits: many JSON tools round integers above 2^53.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import NoReturn, TypeVar
+
+from clustermap.errors import MapCorrupt
+
+FORMAT = 1
+U64_MAX = 2**64 - 1
+
+T = TypeVar("T")
+
+
+def encode(fields: Mapping[str, object]) -> bytes:
+    """The document with these fields; equal fields give equal bytes."""
+    whole = {"format": FORMAT, **fields}
+    return json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
+
+
+def decode(document: str, raw: bytes, build: Callable[["Fields"], T]) -> T:
+    """What `build` makes of the fields of `raw`; raises MapCorrupt, which names `document`."""
+    try:
+        fields = Fields("", _loads(raw))
+        found = fields.integer("format", 0, U64_MAX)
+        if found != FORMAT:
+            raise ValueError(f"format {found} is not known here, only {FORMAT} is")
+        built = build(fields)
+        fields.finish()
+    except (ValueError, RecursionError) as error:
+        raise MapCorrupt(f"map document {document!r}: {error}") from error
+    return built
+
+
+class Fields:
+    """One JSON object on its way into a value. Every reading method raises ValueError."""
+
+    __slots__ = ("_left", "_path")
+
+    def __init__(self, path: str, value: object) -> None:
+        if not isinstance(value, dict):
+            raise ValueError(f"{path or 'the whole'} must be an object, not {_kind(value)}")
+        self._path = path
+        self._left: dict[str, object] = dict(value)
+
+    def text(self, name: str) -> str:
+        value = self._take(name)
+        return value if isinstance(value, str) else self._refuse(name, "a string", value)
+
+    def flag(self, name: str) -> bool:
+        value = self._take(name)
+        return value if isinstance(value, bool) else self._refuse(name, "true or false", value)
+
+    def integer(self, name: str, low: int, high: int) -> int:
+        value = self._take(name)
+        # bool is an int to Python, but not to JSON.
+        if isinstance(value, bool) or not isinstance(value, int):
+            self._refuse(name, "an integer", value)
+        if not low <= value <= high:
+            raise ValueError(f"{self._path}{name} must be in {low}..{high}, not {value}")
+        return value
+
+    def hex64(self, name: str) -> int:
+        """A 64-bit id other than 0, written as 16 lower-case hex digits."""
+        text = self.text(name)
+        if len(text) != 16 or not set(text) <= set("0123456789abcdef") or int(text, 16) == 0:
+            raise ValueError(f"{self._path}{name} must be 16 hex digits, not all 0: {text!r}")
+        return int(text, 16)
+
+    def many(self, name: str, build: Callable[["Fields"], T]) -> tuple[T, ...]:
+        """A list of objects, each through `build`."""
+        value = self._take(name)
+        if not isinstance(value, list):
+            self._refuse(name, "a list", value)
+        return tuple(self._item(f"{self._path}{name}[{i}]", v, build) for i, v in enumerate(value))
+
+    def finish(self) -> None:
+        """Raise ValueError if a field has not been read: it would be lost in the next write."""
+        if self._left:
+            raise ValueError(f"{self._path}{min(self._left)} is not a field of this format")
+
+    @staticmethod
+    def _item(path: str, value: object, build: Callable[["Fields"], T]) -> T:
+        fields = Fields(f"{path}.", value)
+        built = build(fields)
+        fields.finish()
+        return built
+
+    def _take(self, name: str) -> object:
+        if name not in self._left:
+            raise ValueError(f"{self._path}{name} is missing")
+        return self._left.pop(name)
+
+    def _refuse(self, name: str, wanted: str, value: object) -> NoReturn:
+        raise ValueError(f"{self._path}{name} must be {wanted}, not {_kind(value)}")
+
+
+def hex64(value: int) -> str:
+    """A 64-bit id as `Fields.hex64` reads it."""
+    return f"{value:016x}"
+
+
+def _loads(raw: bytes) -> object:
+    return json.loads(raw.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name} occurs twice")
+        found[name] = value
+    return found
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else type(value).__name__

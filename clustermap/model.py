@@ -1,0 +1,427 @@
+"""What the cluster map says: Sets, replicas, nodes and assignments. Pure values.
+
+The map proposes, a Set's StoreSvr quorum decides (docs/PROTOCOL.md, section 5). So nothing here can
+make a number repeat; what these documents must not do is forget an epoch, since an epoch that is
+not above every earlier one of its section is refused by the replicas and serves nobody (FENCE-1).
+
+* Per Set there is one `Assignments` document: handing over many sections is one atomic write.
+* Its history outlives its entries. The highest epoch a section was ever assigned, or was reported
+  to be promised by a replica, is held by the entry of the section or, where there is none or where
+  the report is not below it, by a floor.
+* `version` rises with every change of the document and is what routing versions are made of
+  (ROUTE-1, argued at `routing_table`).
+
+Keys under which the documents stand:
+
+    cluster                  Cluster
+    sets/<set>               SetSpec
+    assignments/<set>        Assignments
+    nodes/<set>/<hex>        Node, bound to the life of the AllocSvr process of that incarnation
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from seqsvr.routing import Route, RoutingTable
+from seqsvr.sections import SECTION_SIZE, SEQ_LIMIT, UID_LIMIT, Layout
+
+from clustermap.documents import U64_MAX, Fields, decode, encode, hex64
+from clustermap.errors import MapCorrupt
+
+SECTION_MAX = 2**63 - 1
+DEFAULT_SET = "set-0"
+CLUSTER_KEY = "cluster"
+SETS_PREFIX = "sets/"
+ASSIGNMENTS_PREFIX = "assignments/"
+NODES_PREFIX = "nodes/"
+
+
+def set_key(name: str) -> str:
+    return SETS_PREFIX + name
+
+
+def assignments_key(name: str) -> str:
+    return ASSIGNMENTS_PREFIX + name
+
+
+def node_key(name: str, incarnation: int) -> str:
+    """Where the node of this incarnation registers in the Set `name`."""
+    return f"{nodes_prefix(name)}{hex64(incarnation)}"
+
+
+def nodes_prefix(name: str) -> str:
+    """What the keys of all nodes of the Set `name`, and of no other Set, begin with."""
+    return f"{NODES_PREFIX}{name}/"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What every party must agree on for the cluster's life. `id` is random hex."""
+
+    id: str
+    section_size: int = SECTION_SIZE
+    uid_limit: int = UID_LIMIT
+    seq_limit: int = SEQ_LIMIT
+
+    def __post_init__(self) -> None:
+        if not self.id or not set(self.id) <= set("0123456789abcdef"):
+            raise ValueError(f"id must be lower-case hex digits, not {self.id!r}")
+        if not 1 <= self.seq_limit <= SEQ_LIMIT:
+            raise ValueError(f"seq_limit must be in 1..{SEQ_LIMIT}, not {self.seq_limit}")
+        _ = self.layout  # refuses sizes out of range
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.section_size, self.uid_limit)
+
+    def to_json(self) -> bytes:
+        return encode(
+            {
+                "id": self.id,
+                "section_size": self.section_size,
+                "uid_limit": self.uid_limit,
+                "seq_limit": self.seq_limit,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> "Cluster":
+        """Raises MapCorrupt."""
+        return decode(CLUSTER_KEY, raw, cls._read)
+
+    @classmethod
+    def _read(cls, fields: Fields) -> "Cluster":
+        return cls(
+            fields.text("id"),
+            fields.integer("section_size", 1, 2**32),
+            fields.integer("uid_limit", 1, 2**63),
+            fields.integer("seq_limit", 1, SEQ_LIMIT),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Quorum:
+    """N replicas; R must answer a fence or a read, W must acknowledge a raise or a lease.
+
+    Raises ValueError unless every R replicas meet every W replicas: otherwise a new owner could
+    miss the last raise of the old one.
+    """
+
+    n: int
+    r: int
+    w: int
+
+    def __post_init__(self) -> None:
+        for name, size in (("R", self.r), ("W", self.w)):
+            if not 1 <= size <= self.n:
+                raise ValueError(f"{name} = {size} must be in 1..N, and N = {self.n} replicas")
+        if self.r + self.w <= self.n:
+            raise ValueError(
+                f"R + W must be above N: {self.r} + {self.w} is not above {self.n}, so a new "
+                "owner could miss what the old one stored"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A StoreSvr of a Set: its name in the Set, host:port, and the random id of its data."""
+
+    name: str
+    address: str
+    store_id: int
+
+    def __post_init__(self) -> None:
+        _check_name("replica", self.name)
+        _check_id("store_id", self.store_id)
+
+    def fields(self) -> dict[str, object]:
+        return {"name": self.name, "address": self.address, "store_id": hex64(self.store_id)}
+
+    @classmethod
+    def read(cls, fields: Fields) -> "Replica":
+        return cls(fields.text("name"), fields.text("address"), fields.hex64("store_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class SetSpec:
+    """A Set: sections `first..last`, the replicas that keep them, and its quorum sizes.
+
+    membership: version of the list of replicas, from 1; replicas refuse requests of older ones.
+    """
+
+    name: str
+    first: int
+    last: int
+    replicas: tuple[Replica, ...]
+    r: int
+    w: int
+    membership: int = 1
+
+    def __post_init__(self) -> None:
+        _check_name("Set", self.name)
+        _check_range("Set", self.first, self.last)
+        names = [replica.name for replica in self.replicas]
+        if len(set(names)) != len(names):
+            raise ValueError(f"replicas of Set {self.name!r} share a name: {names}")
+        if not 1 <= self.membership <= U64_MAX:
+            raise ValueError(f"membership must be in 1..2^64-1, not {self.membership}")
+        _ = self.quorum  # refuses sizes that do not meet
+
+    @property
+    def quorum(self) -> Quorum:
+        return Quorum(len(self.replicas), self.r, self.w)
+
+    def to_json(self) -> bytes:
+        return encode(
+            {
+                "name": self.name,
+                "first": self.first,
+                "last": self.last,
+                "replicas": [replica.fields() for replica in self.replicas],
+                "r": self.r,
+                "w": self.w,
+                "membership": self.membership,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> "SetSpec":
+        """Raises MapCorrupt."""
+        return decode("set", raw, cls._read)
+
+    @classmethod
+    def _read(cls, fields: Fields) -> "SetSpec":
+        return cls(
+            fields.text("name"),
+            fields.integer("first", 0, SECTION_MAX),
+            fields.integer("last", 0, SECTION_MAX),
+            fields.many("replicas", Replica.read),
+            fields.integer("r", 1, U64_MAX),
+            fields.integer("w", 1, U64_MAX),
+            fields.integer("membership", 1, U64_MAX),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An AllocSvr process as it registers itself: who it is, where callers reach it, its Set.
+
+    draining: it asks to be relieved of its sections.
+    """
+
+    incarnation: int
+    address: str
+    set: str
+    draining: bool = False
+
+    def __post_init__(self) -> None:
+        _check_id("incarnation", self.incarnation)
+        _check_name("Set", self.set)
+
+    def to_json(self) -> bytes:
+        return encode(
+            {
+                "incarnation": hex64(self.incarnation),
+                "address": self.address,
+                "set": self.set,
+                "draining": self.draining,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> "Node":
+        """Raises MapCorrupt."""
+        return decode("node", raw, cls._read)
+
+    @classmethod
+    def _read(cls, fields: Fields) -> "Node":
+        return cls(
+            fields.hex64("incarnation"),
+            fields.text("address"),
+            fields.text("set"),
+            fields.flag("draining"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Sections `first..last` are to be served by a node under `epoch` (at least 1).
+
+    leaving: the node is to release them; until another assignment it still is the one to ask.
+    """
+
+    first: int
+    last: int
+    incarnation: int
+    address: str
+    epoch: int
+    leaving: bool = False
+
+    def __post_init__(self) -> None:
+        _check_range("assignment", self.first, self.last)
+        _check_id("incarnation", self.incarnation)
+        _check_epoch(self.epoch)
+
+    def fields(self) -> dict[str, object]:
+        return {
+            "first": self.first,
+            "last": self.last,
+            "incarnation": hex64(self.incarnation),
+            "address": self.address,
+            "epoch": self.epoch,
+            "leaving": self.leaving,
+        }
+
+    @classmethod
+    def read(cls, fields: Fields) -> "Assignment":
+        return cls(
+            fields.integer("first", 0, SECTION_MAX),
+            fields.integer("last", 0, SECTION_MAX),
+            fields.hex64("incarnation"),
+            fields.text("address"),
+            fields.integer("epoch", 1, U64_MAX),
+            fields.flag("leaving"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The next epoch of sections `first..last` must be above `epoch`."""
+
+    first: int
+    last: int
+    epoch: int
+
+    def __post_init__(self) -> None:
+        _check_range("floor", self.first, self.last)
+        _check_epoch(self.epoch)
+
+    def fields(self) -> dict[str, object]:
+        return {"first": self.first, "last": self.last, "epoch": self.epoch}
+
+    @classmethod
+    def read(cls, fields: Fields) -> "Floor":
+        return cls(
+            fields.integer("first", 0, SECTION_MAX),
+            fields.integer("last", 0, SECTION_MAX),
+            fields.integer("epoch", 1, U64_MAX),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Assignments:
+    """Who is to serve the sections of one Set, and every epoch that has to be outbid.
+
+    entries and floors: by rising section, neither overlapping its own kind; raises ValueError where
+    they are not. version: from 0 (nothing was ever written), rises with every change.
+    """
+
+    set: str
+    version: int = 0
+    entries: tuple[Assignment, ...] = ()
+    floors: tuple[Floor, ...] = ()
+    _firsts: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_name("Set", self.set)
+        if not 0 <= self.version <= U64_MAX:
+            raise ValueError(f"version must be in 0..2^64-1, not {self.version}")
+        _check_order("entries", self.entries)
+        _check_order("floors", self.floors)
+        object.__setattr__(self, "_firsts", tuple(entry.first for entry in self.entries))
+
+    def owner(self, section: int) -> Assignment | None:
+        """The assignment of a section, None if it has none. O(log entries)."""
+        index = bisect_right(self._firsts, section) - 1
+        if index < 0 or self.entries[index].last < section:
+            return None
+        return self.entries[index]
+
+    def highest_epoch(self, first: int, last: int) -> int:
+        """The greatest epoch that any of these sections was ever given or reported; 0: none."""
+        spans: tuple[Assignment | Floor, ...] = (*self.entries, *self.floors)
+        return max((s.epoch for s in spans if s.first <= last and first <= s.last), default=0)
+
+    def to_json(self) -> bytes:
+        return encode(
+            {
+                "set": self.set,
+                "version": self.version,
+                "entries": [entry.fields() for entry in self.entries],
+                "floors": [floor.fields() for floor in self.floors],
+            }
+        )
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> "Assignments":
+        """Raises MapCorrupt."""
+        return decode("assignments", raw, cls._read)
+
+    @classmethod
+    def _read(cls, fields: Fields) -> "Assignments":
+        return cls(
+            fields.text("set"),
+            fields.integer("version", 0, U64_MAX),
+            fields.many("entries", Assignment.read),
+            fields.many("floors", Floor.read),
+        )
+
+
+def routing_table(
+    cluster: Cluster, sets: Mapping[str, SetSpec], assignments: Mapping[str, Assignments]
+) -> RoutingTable:
+    """What clients see of the map; ranges that are leaving still lead to their present owner.
+
+    Its version is the sum of the versions of all Sets' assignments. That is enough for ROUTE-1:
+    documents change by compare-and-swap only, each change adds at least one to one version and
+    takes nothing from any, and documents are never deleted. So along the one history of the map the
+    sum rises with every change, and no two tables of one sum differ: routes depend on nothing else.
+
+    sets, assignments: by Set name, of one revision of the map. Raises MapCorrupt where an
+    assignment lies outside its Set, or Sets overlap: who serves such a section is anybody's guess.
+    """
+    routes: list[Route] = []
+    for name, document in assignments.items():
+        spec = sets.get(name)
+        for entry in document.entries:
+            if spec is None or not spec.first <= entry.first <= entry.last <= spec.last:
+                raise MapCorrupt(f"assignments of Set {name!r}: {entry} is outside the Set")
+            routes.append(Route(entry.first, entry.last, entry.address, entry.epoch))
+    routes.sort(key=lambda route: route.first)
+    version = sum(document.version for document in assignments.values())
+    try:
+        return RoutingTable(cluster.id, version, cluster.layout, tuple(routes))
+    except ValueError as error:
+        raise MapCorrupt(f"assignments of Sets {sorted(assignments)}: {error}") from error
+
+
+def _check_name(what: str, name: str) -> None:
+    # Names are parts of keys, of paths and of log lines.
+    if not 1 <= len(name) <= 63 or not name.isascii():
+        raise ValueError(f"name of a {what} must be 1..63 ASCII characters, not {name!r}")
+    if not name[0].isalnum() or not name.replace("-", "").replace("_", "").isalnum():
+        raise ValueError(f"name of a {what} must be letters, digits, - and _, not {name!r}")
+
+
+def _check_id(what: str, value: int) -> None:
+    if not 1 <= value <= U64_MAX:
+        raise ValueError(f"{what} must be in 1..2^64-1, not {value}")
+
+
+def _check_range(what: str, first: int, last: int) -> None:
+    if not 0 <= first <= last <= SECTION_MAX:
+        raise ValueError(f"{what}: {first}..{last} is no range of sections")
+
+
+def _check_epoch(epoch: int) -> None:
+    if not 1 <= epoch <= U64_MAX:
+        raise ValueError(f"epoch must be in 1..2^64-1, not {epoch}")
+
+
+def _check_order(what: str, spans: Sequence[Assignment] | Sequence[Floor]) -> None:
+    previous = -1
+    for span in spans:
+        if span.first <= previous:
+            raise ValueError(f"{what}: {span} is out of place")
+        previous = span.last
