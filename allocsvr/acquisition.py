@@ -1,0 +1,123 @@
+"""How a section is won: the states of docs/PROTOCOL.md, section 4.  Keeps FENCE-1 and LEASE-1.
+
+    FENCING --R answers--> WAITING --waited--> READY --raise acked by W--> (section.py: SERVING)
+       |                      |                  |
+       +------ refused, or too few answers ------+--> LOST
+
+Obligations of order: max_seq, owner and snapshot are taken from the fence answers only, after which
+no older raise can complete; the lease that the previous owner may still hold is waited out before
+READY; the raise that follows also repairs a value that only a minority holds. What arrives after
+the R-th answer changes nothing here.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from allocsvr.lease import wait_ns
+from allocsvr.quorum import Outcome, Tally
+
+
+class Stage(Enum):
+    FENCING = "fencing"
+    WAITING = "waiting"
+    READY = "ready"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class FenceAnswer:
+    """What one replica knows of a section, having promised the epoch (or not: `granted`).
+
+    lease_left_ns: the longest that the owner it names may go on, by its lease or by boot grace.
+    """
+
+    granted: bool
+    promised: int
+    max_seq: int = 0
+    owner: int = 0
+    owner_epoch: int = 0
+    released: bool = False
+    snapshot_epoch: int = 0
+    lease_left_ns: int = 0
+
+
+class Acquisition:
+    """One attempt of one incarnation to win one section at one epoch."""
+
+    __slots__ = (
+        "_answers",
+        "_incarnation",
+        "_tally",
+        "epoch",
+        "found",
+        "promised",
+        "ready_ns",
+        "section",
+        "snapshot_epoch",
+        "snapshot_from",
+        "stage",
+    )
+
+    def __init__(self, section: int, epoch: int, incarnation: int, n: int, r: int) -> None:
+        self.section = section
+        self.epoch = epoch
+        self.stage = Stage.FENCING
+        self.promised = 0  # highest promise that stood against us
+        self.found = 0  # M
+        self.ready_ns = 0
+        self.snapshot_epoch = 0
+        self.snapshot_from: tuple[int, ...] = ()
+        self._incarnation = incarnation
+        self._tally = Tally(n, r)
+        self._answers: list[tuple[int, int, FenceAnswer]] = []
+
+    def fenced(self, replica: int, answer: FenceAnswer, now_ns: int, max_drift: float) -> Stage:
+        """A replica's answer, received at `now_ns`."""
+        if not answer.granted:
+            self.promised = max(self.promised, answer.promised)
+        if self.stage is not Stage.FENCING:
+            return self.stage
+        if answer.granted:
+            self._answers.append((replica, now_ns, answer))
+        return self._voted(self._tally.vote(replica, answer.granted), max_drift)
+
+    def failed(self, replica: int) -> Stage:
+        """No usable answer from a replica: it is not counted (NRW-2)."""
+        if self.stage is not Stage.FENCING:
+            return self.stage
+        return self._voted(self._tally.vote(replica, False), 0.0)
+
+    def waited(self, now_ns: int) -> Stage:
+        """Time has passed."""
+        if self.stage is Stage.WAITING and now_ns >= self.ready_ns:
+            self.stage = Stage.READY
+        return self.stage
+
+    def _voted(self, outcome: Outcome, max_drift: float) -> Stage:
+        if outcome is Outcome.LOST:
+            self.stage = Stage.LOST
+        elif outcome is Outcome.WON:
+            self._conclude(max_drift)
+        return self.stage
+
+    def _conclude(self, max_drift: float) -> None:
+        answers = [answer for _, _, answer in self._answers]
+        self.found = max(answer.max_seq for answer in answers)
+        owner_epoch = max(answer.owner_epoch for answer in answers)
+        last = [answer for answer in answers if answer.owner_epoch == owner_epoch]
+        owner = last[0].owner
+        released = any(answer.released for answer in last)
+        if released:
+            self.snapshot_epoch = owner_epoch
+            self.snapshot_from = tuple(
+                replica
+                for replica, _, answer in self._answers
+                if answer.snapshot_epoch == owner_epoch == answer.owner_epoch
+            )
+        if owner_epoch and not released and owner != self._incarnation:
+            # Each replica measured before its answer got here: counting from here is late enough.
+            self.ready_ns = max(
+                at + wait_ns(answer.lease_left_ns, max_drift) for _, at, answer in self._answers
+            )
+        self._answers = []
+        self.stage = Stage.WAITING

@@ -1,0 +1,146 @@
+"""What a node may answer, and does: the four conditions of docs/PROTOCOL.md, section 4, step 4.
+
+A number is handed out iff the section is SERVING, no promise above its epoch was ever seen, the
+lease has not run out, and the window holds it (SEQ-1..SEQ-4, FENCE-1, LEASE-1). The first two meet
+in `Section.serving`, which `promise` takes away in the instant that it learns of a higher epoch.
+The clock is read once for a batch, after the request has come in and before its first number is
+taken: every call in it had begun by then. From there to the last number nothing is awaited.
+
+A uid that occurs twice in a batch gets rising numbers, so once one of its entries waits for the
+window, the later ones wait behind it.
+"""
+
+from collections.abc import Callable, Sequence
+
+from seqsvr.invariants import require
+from seqsvr.sections import MAX_COUNT, Layout
+
+from allocsvr.lease import Lease, Promises
+from allocsvr.section import EXHAUSTED, USED_UP, Section, State
+
+
+class Answers:
+    """Entries of one batch, by index; an entry that failed or waits has seq 0 and epoch 0."""
+
+    __slots__ = ("epochs", "exact", "failures", "seqs", "waiting")
+
+    def __init__(self, size: int) -> None:
+        self.seqs = [0] * size
+        self.epochs = [0] * size
+        self.exact: list[bool] = []
+        self.failures: list[tuple[int, str]] = []  # (index, reason)
+        self.waiting: list[int] = []  # indexes whose window is used up
+
+
+class Ledger:
+    """The sections of one node and the right to answer for them."""
+
+    def __init__(self, layout: Layout, lease: Lease) -> None:
+        self.layout = layout
+        self.lease = lease
+        self.promises = Promises()
+        self.sections: dict[int, Section] = {}
+        self.acquiring: set[int] = set()
+        self.draining = False
+        self.why_lapsed: Callable[[], str] = lambda: "LEASE_EXPIRED"
+
+    def next_batch(self, uids: Sequence[int], counts: Sequence[int], now_ns: int) -> Answers:
+        """Take counts[i] numbers (each 1 if `counts` is empty) for uids[i]."""
+        answers = Answers(len(uids))
+        lapsed = not self.lease.held(now_ns)
+        size, limit = self.layout.section_size, self.layout.uid_limit
+        sections, seqs, epochs = self.sections, answers.seqs, answers.epochs
+        behind: set[int] = set()
+        count = 1
+        for index, uid in enumerate(uids):
+            if counts:
+                count = counts[index]
+            if not (uid < limit and 0 < count <= MAX_COUNT):
+                reason = "COUNT_OUT_OF_RANGE" if uid < limit else "UID_OUT_OF_RANGE"
+                answers.failures.append((index, reason))
+                continue
+            section = sections.get(uid // size)
+            if lapsed or section is None or not section.serving:
+                answers.failures.append((index, self.why_not(uid // size, lapsed)))
+                continue
+            seq = section.take(uid % size, count) if uid not in behind else USED_UP
+            if seq > 0:
+                seqs[index] = seq
+                epochs[index] = section.epoch
+            elif seq == EXHAUSTED:
+                answers.failures.append((index, "SEQUENCE_EXHAUSTED"))
+            else:
+                behind.add(uid)
+                answers.waiting.append(index)
+        return answers
+
+    def current_batch(self, uids: Sequence[int], now_ns: int) -> Answers:
+        """cur_seq of each uid. Allocates nothing."""
+        answers = Answers(len(uids))
+        answers.exact = [False] * len(uids)
+        lapsed = not self.lease.held(now_ns)
+        size, limit = self.layout.section_size, self.layout.uid_limit
+        for index, uid in enumerate(uids):
+            if uid >= limit:
+                answers.failures.append((index, "UID_OUT_OF_RANGE"))
+                continue
+            section = self.sections.get(uid // size)
+            if lapsed or section is None or not section.serving:
+                answers.failures.append((index, self.why_not(uid // size, lapsed)))
+                continue
+            answers.seqs[index], answers.exact[index] = section.current(uid % size)
+            answers.epochs[index] = section.epoch
+        return answers
+
+    def why_not(self, section: int, lapsed: bool) -> str:
+        """The reason for which a section is not served just now."""
+        held = self.sections.get(section)
+        if held is not None and held.serving:
+            return self.why_lapsed() if lapsed else "STALE_EPOCH"
+        if self.draining or (held is not None and held.state is State.LEAVING):
+            return "DRAINING"
+        if held is not None or section in self.acquiring:
+            return "ACQUIRING"
+        return "NOT_OWNER"
+
+    def promise(self, first: int, last: int, epoch: int) -> list[Section]:
+        """A replica has promised `epoch`: returns the sections of ours that are lost by it."""
+        lost = []
+        for section in self.promises.note(first, last, epoch):
+            held = self.sections.get(section)
+            if held is not None and held.epoch < epoch:
+                self.lose(held)
+                lost.append(held)
+        return lost
+
+    def admit(self, section: Section) -> None:
+        """A section that was fenced, and waited for, is on its way to its first raise."""
+        require(section.state is State.RAISING, f"section {section.id} admitted {section.state}")
+        self.acquiring.discard(section.id)
+        self.sections[section.id] = section
+
+    def raised(self, section: Section, max_seq: int) -> None:
+        """max_seq is durable on W replicas; the first time, serving begins."""
+        if section.state is State.LOST:
+            return
+        section.raised(max_seq)
+        if section.state is State.RAISING:
+            require(
+                self.promises.highest(section.id) <= section.epoch,
+                f"section {section.id} kept past a promise above its epoch {section.epoch}",
+            )
+            section.state = State.SERVING
+            section.serving = True
+
+    def leave(self, section: Section) -> None:
+        """Stop serving, for a planned hand-over."""
+        if section.state is not State.LOST:
+            section.state = State.LEAVING
+        section.serving = False
+
+    def lose(self, section: Section) -> None:
+        """Stop serving at once and forget the counters: somebody else's now, or nobody's."""
+        section.serving = False
+        section.state = State.LOST
+        if self.sections.get(section.id) is section:
+            del self.sections[section.id]

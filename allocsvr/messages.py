@@ -1,0 +1,132 @@
+"""Requests to batches, batches to answers: the shapes of seqsvr.v1.Alloc, and their bounds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.rpc import status_pb2
+from seqsvr.errors import reason_value
+from seqsvr.sections import MAX_BATCH, MAX_COUNT
+from seqsvr.v1 import alloc_pb2 as pb
+from seqsvr.wire import refusal
+
+from allocsvr.answering import Batch
+from allocsvr.ledger import Answers
+
+RETRY_AFTER_MS = {
+    "ACQUIRING": 50,
+    "LEASE_EXPIRED": 100,
+    "STORE_UNAVAILABLE": 100,
+    "DRAINING": 100,
+    "OVERLOADED": 50,
+}
+
+_TEXTS = {
+    "NOT_OWNER": "this node does not own it",
+    "ACQUIRING": "its owner is just winning it, or another one is",
+    "LEASE_EXPIRED": "the node's lease ran out before it was renewed",
+    "STORE_UNAVAILABLE": "too few StoreSvr replicas answered",
+    "DRAINING": "the node is leaving",
+    "STALE_EPOCH": "its epoch has been superseded",
+    "OVERLOADED": "too many calls wait already",
+    "CORRUPT": "stored data failed its checksum",
+}
+
+
+class Refused(Exception):
+    """A request that is refused as a whole."""
+
+    def __init__(
+        self,
+        reason: str,
+        text: str,
+        field: str = "",
+        bound: int = 0,
+        table: pb.RoutingTable | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.text = text
+        self.field = field
+        self.bound = bound
+        self.table = table
+
+    def status(self) -> status_pb2.Status:
+        """For a unary call."""
+        return refusal(
+            self.reason,
+            self.text,
+            retry_after_ms=RETRY_AFTER_MS.get(self.reason, 0),
+            field=self.field,
+            bound=self.bound,
+            table=self.table,
+        )
+
+    def entry(self, index: int = 0) -> pb.EntryError:
+        """For one entry of a batch, or a whole request of a Session."""
+        return pb.EntryError(
+            index=index,
+            reason=reason_value(self.reason),  # type: ignore[arg-type]
+            text=self.text,
+            retry_after_ms=RETRY_AFTER_MS.get(self.reason, 0),
+            field=self.field,
+            bound=self.bound,
+        )
+
+
+def explained(
+    batch: Batch, index: int, reason: str, *, section_size: int, uid_limit: int
+) -> Refused:
+    """Why the entry at `index` failed, in words."""
+    uid = batch.uids[index]
+    if reason == "UID_OUT_OF_RANGE":
+        return Refused(reason, f"uid {uid} must be below {uid_limit}", "uid", uid_limit)
+    if reason == "COUNT_OUT_OF_RANGE":
+        text = f"count {batch.counts[index]} must be in 1..{MAX_COUNT}"
+        return Refused(reason, text, "count", MAX_COUNT)
+    if reason == "SEQUENCE_EXHAUSTED":
+        return Refused(reason, f"uid {uid} has no numbers left")
+    text = f"section {uid // section_size} of uid {uid}: {_TEXTS.get(reason, reason)}"
+    return Refused(reason, text)
+
+
+def next_batch(request: pb.BatchGetSeqRequest) -> Batch:
+    """Raises Refused where the batch as a whole is out of bounds."""
+    uids, counts = list(request.uids), list(request.counts)
+    check_size(len(uids))
+    if counts and len(counts) != len(uids):
+        text = f"counts has {len(counts)} entries, uids {len(uids)}: as many, or none"
+        raise Refused("COUNT_OUT_OF_RANGE", text, "counts", len(uids))
+    return Batch(False, uids, counts, forwards(request))
+
+
+def current_batch(request: pb.BatchGetCurSeqRequest) -> Batch:
+    """Raises Refused where the batch as a whole is out of bounds."""
+    uids = list(request.uids)
+    check_size(len(uids))
+    return Batch(True, uids, (), forwards(request))
+
+
+def check_size(size: int) -> None:
+    if not 1 <= size <= MAX_BATCH:
+        text = f"a batch has 1..{MAX_BATCH} entries, not {size}"
+        raise Refused("BATCH_TOO_LARGE", text, "uids", MAX_BATCH)
+
+
+def forwards(request: Any) -> bool:
+    """A caller without a routing table is forwarded, once."""
+    return not request.route_version and not request.forwarded
+
+
+def compact(epochs: Sequence[int]) -> Sequence[int]:
+    """One epoch where all entries that were served have the same."""
+    first = epochs[0]
+    if first and epochs.count(first) == len(epochs):
+        return (first,)
+    served = set(epochs) - {0}
+    return tuple(served) if len(served) <= 1 else epochs
+
+
+def handed_out(batch: Batch, answers: Answers) -> int:
+    if not batch.counts:
+        return len(batch.uids) - answers.seqs.count(0)
+    return sum(count for count, seq in zip(batch.counts, answers.seqs, strict=True) if seq)

@@ -1,0 +1,100 @@
+"""What an AllocSvr node counts. Names follow Prometheus; hot paths count once per batch."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_LATENCY = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+class Metrics:
+    """All series of one node, in one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        r = registry
+        self.numbers = Counter("seqsvr_numbers", "Numbers handed out.", registry=r)
+        self.skipped = Counter(
+            "seqsvr_numbers_skipped",
+            "Numbers never handed out. ceiling: at most this many per uid, by starting a section "
+            "from its max_seq; undelivered: taken for a caller that had gone.",
+            ["cause"],
+            registry=r,
+        )
+        self.requests = Counter("seqsvr_requests", "Requests by rpc.", ["rpc"], registry=r)
+        self.errors = Counter(
+            "seqsvr_errors",
+            "Entries (for batches) and requests that failed.",
+            ["rpc", "reason"],
+            registry=r,
+        )
+        self.request_seconds = Histogram(
+            "seqsvr_request_seconds",
+            "Time from a request's arrival to its (last) answer.",
+            ["rpc"],
+            buckets=_LATENCY,
+            registry=r,
+        )
+        self.batch_entries = Histogram(
+            "seqsvr_batch_entries", "Entries per batch.", ["rpc"], buckets=_SIZES, registry=r
+        )
+        self.raises = Counter(
+            "seqsvr_raises", "Raises of max_seq, by section.", ["outcome"], registry=r
+        )
+        self.raise_seconds = Histogram(
+            "seqsvr_raise_seconds",
+            "From a raise request's sending to its decision by W replicas.",
+            buckets=_LATENCY,
+            registry=r,
+        )
+        self.raise_waits = Counter(
+            "seqsvr_raise_waits", "Entries that found their window used up.", registry=r
+        )
+        self.renewals = Counter(
+            "seqsvr_lease_renewals", "Lease renewals at single replicas.", ["outcome"], registry=r
+        )
+        self.lease_waits = Counter(
+            "seqsvr_lease_waits", "Sections that waited for another's lease to end.", registry=r
+        )
+        self.epoch_changes = Counter(
+            "seqsvr_epoch_changes",
+            "Sections won, released or lost.",
+            ["event"],
+            registry=r,
+        )
+        self.forwarded = Counter(
+            "seqsvr_forwarded", "Entries forwarded to their owner.", registry=r
+        )
+        self.lease_left = Gauge(
+            "seqsvr_lease_left_seconds", "Time until the lease ends; 0: not held.", registry=r
+        )
+        self.sections = Gauge("seqsvr_sections", "Sections by state.", ["state"], registry=r)
+        self.window_left = Gauge(
+            "seqsvr_window_left",
+            "Smallest window (numbers to max_seq) left in a serving section.",
+            registry=r,
+        )
+        self.route_version = Gauge(
+            "seqsvr_route_version", "Version of the routing table.", registry=r
+        )
+        self.sessions = Gauge("seqsvr_sessions", "Open Session streams.", registry=r)
+        self.loop_lag = Gauge(
+            "seqsvr_loop_lag_seconds", "How late the event loop ran a timer, last.", registry=r
+        )
+
+    def ceiling_start(self, found: int, step: int) -> None:
+        """A section started from max_seq: up to a window of each of its uids was skipped."""
+        self.skipped.labels("ceiling").inc(min(found, step))

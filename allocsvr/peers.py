@@ -1,0 +1,79 @@
+"""Towards other nodes: forwards entries of callers that keep no routing table, one hop at most."""
+
+import asyncio
+from collections.abc import Sequence
+
+import grpc
+from seqsvr.errors import TABLE, reason_name
+from seqsvr.v1 import alloc_pb2 as pb
+from seqsvr.v1 import alloc_pb2_grpc
+from seqsvr.wire import reason_of
+
+from allocsvr.ledger import Answers
+
+
+class Peers:
+    """Channels to other nodes, made at first use."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    async def next(
+        self, address: str, uids: Sequence[int], counts: Sequence[int], timeout_s: float
+    ) -> Answers:
+        """What the node at `address` answers; a node that does not answer fails every entry."""
+        request = pb.BatchGetSeqRequest(uids=uids, counts=counts, forwarded=True)
+        try:
+            response = await self._stub(address).BatchGetSeq(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            return _failed(len(uids), error)
+        return _answers(response, len(uids))
+
+    async def current(
+        self, address: str, uids: Sequence[int], _counts: Sequence[int], timeout_s: float
+    ) -> Answers:
+        """As `next`, for the last numbers handed out."""
+        request = pb.BatchGetCurSeqRequest(uids=uids, forwarded=True)
+        try:
+            response = await self._stub(address).BatchGetCurSeq(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            failed = _failed(len(uids), error)
+            failed.exact = [False] * len(uids)
+            return failed
+        answers = _answers(response, len(uids))
+        answers.exact = list(response.exact)
+        return answers
+
+    async def aclose(self) -> None:
+        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+        self._channels.clear()
+
+    def _stub(self, address: str) -> alloc_pb2_grpc.AllocStub:
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = self._channels[address] = grpc.aio.insecure_channel(
+                address,
+                options=[
+                    ("grpc.initial_reconnect_backoff_ms", 50),
+                    ("grpc.max_reconnect_backoff_ms", 1000),
+                ],
+            )
+        return alloc_pb2_grpc.AllocStub(channel)  # type: ignore[no-untyped-call]
+
+
+def _answers(response: pb.BatchGetSeqResponse | pb.BatchGetCurSeqResponse, size: int) -> Answers:
+    answers = Answers(size)
+    answers.seqs = list(response.seqs)
+    epochs = list(response.epochs)
+    answers.epochs = epochs if len(epochs) == size else epochs[:1] * size
+    answers.failures = [(error.index, reason_name(error.reason)) for error in response.errors]
+    return answers
+
+
+def _failed(size: int, error: grpc.aio.AioRpcError) -> Answers:
+    """The owner cannot be reached, or refuses: its section is on its way to another one."""
+    reason, _ = reason_of(error)
+    answers = Answers(size)
+    shown = reason if reason in TABLE else "ACQUIRING"
+    answers.failures = [(index, shown) for index in range(size)]
+    return answers

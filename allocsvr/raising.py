@@ -1,0 +1,152 @@
+"""Raises max_seq of hungry sections in the background.  Keeps SEQ-3 and NRW-1.
+
+One raise in flight per section, many sections in one request, several requests on their way. A
+section's window grows only once W replicas have acknowledged its target; whatever a straggler says
+later changes nothing. A raise that too few replicas acknowledged may or may not have happened, so
+it is asked for again, with back-off, as long as the section is ours.
+"""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from seqsvr.v1 import store_pb2 as pb
+
+from allocsvr.metrics import Metrics
+from allocsvr.quorum import Outcome, Tally
+from allocsvr.replicas import Replicas, ReplicaTransport
+from allocsvr.section import Section, State
+from clustermap.clock import Clock
+from clustermap.errors import ReplicaFailed
+
+logger = logging.getLogger(__name__)
+
+MAX_SECTIONS = 4096
+MAX_FLIGHTS = 16
+RETRY_S = 0.05
+MAX_RETRY_S = 0.5
+
+
+class _Flight:
+    """One request to all replicas, and what is still undecided of it."""
+
+    __slots__ = ("done", "open", "sent_ns")
+
+    def __init__(self, sections: Iterable[tuple[Section, int]], n: int, w: int, now_ns: int):
+        self.open = {s.id: (s, target, Tally(n, w)) for s, target in sections}
+        self.sent_ns = now_ns
+        self.done = False
+
+
+class Raising:
+    """The raises of one node. `want` a section, and `on_raised` says when its window has grown."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        replicas: Replicas,
+        w: int,
+        header: pb.StoreHeader,
+        incarnation: int,
+        on_raised: Callable[[Section, int], None],
+        on_promise: Callable[[int, int, int], None],
+        metrics: Metrics,
+    ) -> None:
+        self._clock = clock
+        self._replicas = replicas
+        self._w = w
+        self._header = header
+        self._incarnation = incarnation
+        self._on_raised = on_raised
+        self._on_promise = on_promise
+        self._metrics = metrics
+        self._pending: dict[Section, None] = {}
+        self._flying: dict[Section, None] = {}
+        self._flights = 0
+        self._backoff_s = 0.0
+        self._changed = asyncio.Event()
+
+    def want(self, section: Section) -> None:
+        """Ask for a raise. One that is pending or in flight is not asked for twice."""
+        if section not in self._flying:
+            self._pending[section] = None
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Send what is wanted, until cancelled."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._backoff_s:
+                await self._clock.sleep(random.uniform(self._backoff_s / 2, self._backoff_s))
+            while self._pending and self._flights < MAX_FLIGHTS:
+                self._launch()
+
+    async def quiesce(self, sections: Iterable[Section]) -> None:
+        """Return once none of these sections has a raise in flight."""
+        left = set(sections)
+        for section in left:
+            self._pending.pop(section, None)
+        while not left.isdisjoint(self._flying):
+            await self._clock.sleep(0.001)
+
+    def _launch(self) -> None:
+        now_ns = self._clock.now_ns()
+        batch: list[tuple[Section, int]] = []
+        while self._pending and len(batch) < MAX_SECTIONS:
+            section = next(iter(self._pending))
+            del self._pending[section]
+            if section.state in (State.RAISING, State.SERVING):
+                batch.append((section, section.target(now_ns)))
+        if not batch:
+            return
+        flight = _Flight(batch, len(self._replicas), self._w, now_ns)
+        self._flying.update((section, None) for section, _ in batch)
+        self._flights += 1
+        request = pb.RaiseRequest(header=self._header, incarnation=self._incarnation)
+        for section, target in batch:
+            request.entries.add(section=section.id, epoch=section.epoch, max_seq=target)
+
+        async def send(_: int, replica: ReplicaTransport) -> pb.RaiseResponse:
+            return await replica.raise_max(request)
+
+        self._replicas.ask(send, lambda index, answer: self._answered(flight, index, answer))
+
+    def _answered(
+        self, flight: _Flight, index: int, answer: pb.RaiseResponse | ReplicaFailed
+    ) -> None:
+        refused: set[int] = set()
+        if isinstance(answer, ReplicaFailed):
+            logger.warning("event=raise_failed replica=%d error=%s", index, answer)
+        else:
+            for entry in answer.refused:
+                refused.update(range(entry.first, entry.last + 1))
+                self._on_promise(entry.first, entry.last, entry.epoch)
+        usable = not isinstance(answer, ReplicaFailed)
+        decided = Counter[Outcome]()
+        for section, target, tally in list(flight.open.values()):
+            outcome = tally.vote(index, usable and section.id not in refused)
+            if outcome is not Outcome.PENDING:
+                decided[outcome] += 1
+                del flight.open[section.id]
+                self._decided(section, target, outcome)
+        for outcome, count in decided.items():
+            self._metrics.raises.labels(outcome.value).inc(count)
+        if not flight.open and not flight.done:
+            flight.done = True
+            self._flights -= 1
+            seconds = (self._clock.now_ns() - flight.sent_ns) / 1e9
+            self._metrics.raise_seconds.observe(seconds)
+            self._changed.set()
+
+    def _decided(self, section: Section, target: int, outcome: Outcome) -> None:
+        del self._flying[section]
+        if outcome is Outcome.WON:
+            self._backoff_s = 0.0
+            self._on_raised(section, target)
+            return
+        if section.state in (State.RAISING, State.SERVING):
+            self._backoff_s = min(max(self._backoff_s * 2, RETRY_S), MAX_RETRY_S)
+            self.want(section)

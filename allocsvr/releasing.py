@@ -1,0 +1,90 @@
+"""Gives sections up with their counters: docs/PROTOCOL.md, section 4, step 6, and section 7.
+
+The sections have stopped serving and have no raise in flight, so the counters in a snapshot are the
+last ones. A release that does not reach W replicas breaks nothing: the next owner waits the lease
+out, or starts from the ceiling.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+
+from seqsvr.v1 import store_pb2 as pb
+
+from allocsvr.metrics import Metrics
+from allocsvr.quorum import Outcome, Tally
+from allocsvr.replicas import Replicas, ReplicaTransport
+from allocsvr.section import Section
+from allocsvr.snapshot import encode
+from clustermap.errors import ReplicaFailed
+
+logger = logging.getLogger(__name__)
+
+MAX_SECTIONS = 1024
+MAX_BYTES = 2 << 20
+
+
+class Releasing:
+    """Releases of one incarnation."""
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        w: int,
+        header: pb.StoreHeader,
+        incarnation: int,
+        metrics: Metrics,
+    ) -> None:
+        self._replicas = replicas
+        self._w = w
+        self._header = header
+        self._incarnation = incarnation
+        self._metrics = metrics
+
+    async def release(self, sections: Sequence[Section]) -> None:
+        """Returns once each request is decided; what failed is logged."""
+        for chunk in self._chunks(sections):
+            outcome = await self._release(chunk)
+            self._metrics.epoch_changes.labels(
+                "released" if outcome is Outcome.WON else "abandoned"
+            ).inc(len(chunk))
+            if outcome is not Outcome.WON:
+                logger.warning(
+                    "event=release_failed sections=%d first=%d", len(chunk), chunk[0].section
+                )
+
+    def _chunks(self, sections: Sequence[Section]) -> Iterator[list[pb.ReleaseEntry]]:
+        chunk: list[pb.ReleaseEntry] = []
+        size = 0
+        for section in sections:
+            entry = pb.ReleaseEntry(
+                section=section.id, epoch=section.epoch, snapshot=encode(section)
+            )
+            if chunk and (len(chunk) == MAX_SECTIONS or size + len(entry.snapshot) > MAX_BYTES):
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(entry)
+            size += len(entry.snapshot)
+        if chunk:
+            yield chunk
+
+    async def _release(self, chunk: list[pb.ReleaseEntry]) -> Outcome:
+        request = pb.ReleaseRequest(
+            header=self._header, incarnation=self._incarnation, entries=chunk
+        )
+        tally = Tally(len(self._replicas), self._w)
+        decided = asyncio.Event()
+
+        async def send(_: int, replica: ReplicaTransport) -> pb.ReleaseResponse:
+            return await replica.release(request)
+
+        def on_answer(index: int, answer: pb.ReleaseResponse | ReplicaFailed) -> None:
+            usable = not isinstance(answer, ReplicaFailed)
+            if isinstance(answer, ReplicaFailed):
+                logger.warning("event=release_failed replica=%d error=%s", index, answer)
+            if tally.vote(index, usable) is not Outcome.PENDING:
+                decided.set()
+
+        self._replicas.ask(send, on_answer)
+        await decided.wait()
+        return tally.outcome

@@ -1,0 +1,97 @@
+"""Keeps the node's lease alive at every replica, and hears of promises with it (LEASE-1, LEASE-2).
+
+Each replica has a loop of its own, so that a slow one delays no other. Promises come in the same
+answer as the grant and are noted before it is counted, in one step: what a grant could otherwise
+prolong has then already stopped being served. How far a replica's promises were heard is tied to
+its store id; another store starts from 0 again.
+"""
+
+import logging
+import random
+from collections.abc import Callable
+
+from seqsvr.v1 import store_pb2 as pb
+
+from allocsvr.lease import Lease
+from allocsvr.metrics import Metrics
+from allocsvr.replicas import Replicas, ReplicaTransport
+from clustermap.clock import Clock
+from clustermap.errors import ReplicaFailed
+
+logger = logging.getLogger(__name__)
+
+ROUNDS_PER_TTL = 5
+
+
+class Renewal:
+    """One incarnation's lease at the replicas of its Set."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        replicas: Replicas,
+        header: pb.StoreHeader,
+        incarnation: int,
+        lease: Lease,
+        on_promise: Callable[[int, int, int], None],
+        metrics: Metrics,
+    ) -> None:
+        self._clock = clock
+        self._replicas = replicas
+        self._header = header
+        self._incarnation = incarnation
+        self._lease = lease
+        self._on_promise = on_promise
+        self._metrics = metrics
+        self._since = [(0, 0)] * len(replicas)  # (store id, fence_version)
+        self._failures: list[str | None] = [None] * len(replicas)
+
+    async def run(self, index: int) -> None:
+        """Renew at one replica until cancelled."""
+        period_s = self._lease.ttl_ns / ROUNDS_PER_TTL / 1e9
+        while True:
+            ok = await self.once(index)
+            # Replicas of one node must not beat in step; a failed round is repeated sooner.
+            await self._clock.sleep(period_s * random.uniform(0.9, 1.0) * (1.0 if ok else 0.5))
+
+    async def once(self, index: int) -> bool:
+        """One round at one replica; says whether it granted."""
+        store_id, version = self._since[index]
+        request = pb.RenewRequest(
+            header=self._header,
+            incarnation=self._incarnation,
+            ttl_ns=self._lease.ttl_ns,
+            since=version,
+            since_store_id=store_id,
+        )
+
+        async def send(_: int, replica: ReplicaTransport) -> pb.RenewResponse:
+            return await replica.renew(request)
+
+        sent_ns = self._clock.now_ns()
+        answer = await self._replicas.ask_one(index, send)
+        if isinstance(answer, ReplicaFailed):
+            self._failed(index, answer)
+            return False
+        for promise in answer.promises:
+            self._on_promise(promise.first, promise.last, promise.epoch)
+        self._since[index] = (answer.store_id, answer.fence_version)
+        self._lease.granted(index, sent_ns)
+        self._metrics.renewals.labels("granted").inc()
+        if self._failures[index] is not None:
+            logger.info("event=replica_back replica=%d", index)
+            self._failures[index] = None
+        return True
+
+    def why_lapsed(self) -> str:
+        """What to tell callers while the lease is not held."""
+        reasons = [reason for reason in self._failures if reason is not None]
+        if len(self._failures) - len(reasons) >= self._lease.need:
+            return "LEASE_EXPIRED"
+        return "CORRUPT" if set(reasons) == {"CORRUPT"} else "STORE_UNAVAILABLE"
+
+    def _failed(self, index: int, failed: ReplicaFailed) -> None:
+        self._metrics.renewals.labels(failed.reason.lower()).inc()
+        if self._failures[index] != failed.reason:
+            logger.error("event=replica_failed replica=%d error=%s", index, failed)
+        self._failures[index] = failed.reason

@@ -1,0 +1,118 @@
+"""Towards the StoreSvr replicas of the node's Set: the port, its gRPC form, asking all at once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
+
+import grpc
+from seqsvr.v1 import store_pb2 as pb
+from seqsvr.v1 import store_pb2_grpc
+from seqsvr.wire import reason_of
+
+from clustermap.errors import ReplicaFailed
+
+MAX_MESSAGE_BYTES = 16 << 20
+
+T = TypeVar("T")
+
+
+class ReplicaTransport(Protocol):
+    """One StoreSvr replica. Each method raises ReplicaFailed where there is no usable answer."""
+
+    async def fence(self, request: pb.FenceRequest) -> pb.FenceResponse: ...
+    async def raise_max(self, request: pb.RaiseRequest) -> pb.RaiseResponse: ...
+    async def release(self, request: pb.ReleaseRequest) -> pb.ReleaseResponse: ...
+    async def renew(self, request: pb.RenewRequest) -> pb.RenewResponse: ...
+    async def scan(self, request: pb.ScanRequest) -> pb.ScanResponse: ...
+
+
+class GrpcReplica:
+    """A replica behind the wire. Deadlines are the asker's (`Replicas`)."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._channel = grpc.aio.insecure_channel(
+            address,
+            options=[
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.initial_reconnect_backoff_ms", 50),
+                ("grpc.max_reconnect_backoff_ms", 1000),
+            ],
+        )
+        self._stub = store_pb2_grpc.StoreStub(self._channel)  # type: ignore[no-untyped-call]
+
+    async def fence(self, request: pb.FenceRequest) -> pb.FenceResponse:
+        return await self._call(self._stub.Fence, request)
+
+    async def raise_max(self, request: pb.RaiseRequest) -> pb.RaiseResponse:
+        return await self._call(self._stub.Raise, request)
+
+    async def release(self, request: pb.ReleaseRequest) -> pb.ReleaseResponse:
+        return await self._call(self._stub.Release, request)
+
+    async def renew(self, request: pb.RenewRequest) -> pb.RenewResponse:
+        return await self._call(self._stub.Renew, request)
+
+    async def scan(self, request: pb.ScanRequest) -> pb.ScanResponse:
+        return await self._call(self._stub.Scan, request)
+
+    async def aclose(self) -> None:
+        await self._channel.close()
+
+    async def _call(self, method: Callable[..., Awaitable[T]], request: object) -> T:
+        try:
+            return await method(request)
+        except grpc.aio.AioRpcError as error:
+            reason, _ = reason_of(error)
+            text = f"{self.address}: {error.code().name}: {error.details()}"
+            raise ReplicaFailed(reason or "UNREACHABLE", text) from None
+
+
+class Replicas:
+    """All N replicas of the Set, asked at once; each answer is handed over as it comes.
+
+    Nobody waits for the slowest: a straggler's task ends by its own deadline. `spawn` starts a
+    task that its owner will not lose sight of.
+    """
+
+    def __init__(
+        self,
+        transports: Sequence[ReplicaTransport],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        timeout_s: float,
+    ) -> None:
+        self.transports = tuple(transports)
+        self._spawn = spawn
+        self._timeout_s = timeout_s
+
+    def __len__(self) -> int:
+        return len(self.transports)
+
+    def ask(
+        self,
+        send: Callable[[int, ReplicaTransport], Awaitable[T]],
+        on_answer: Callable[[int, T | ReplicaFailed], None],
+    ) -> None:
+        """Send to every replica; `on_answer(index, answer)` once for each, synchronously."""
+        for index in range(len(self.transports)):
+            self._spawn(self._ask_one(index, send, on_answer))
+
+    async def ask_one(
+        self, index: int, send: Callable[[int, ReplicaTransport], Awaitable[T]]
+    ) -> T | ReplicaFailed:
+        """The answer of one replica, or what it failed with."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await send(index, self.transports[index])
+        except TimeoutError:
+            return ReplicaFailed("TIMEOUT", f"replica {index}: no answer in {self._timeout_s} s")
+        except ReplicaFailed as failed:
+            return failed
+
+    async def _ask_one(
+        self,
+        index: int,
+        send: Callable[[int, ReplicaTransport], Awaitable[T]],
+        on_answer: Callable[[int, T | ReplicaFailed], None],
+    ) -> None:
+        on_answer(index, await self.ask_one(index, send))

@@ -1,0 +1,364 @@
+"""gRPC towards callers: decodes, asks answering.py, encodes. The rules are elsewhere."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from seqsvr.errors import TABLE
+from seqsvr.invariants import BrokenInvariant
+from seqsvr.v1 import alloc_pb2 as pb
+from seqsvr.wire import table_to_wire
+
+from allocsvr.answering import Answering, Batch, Later, pick
+from allocsvr.ledger import Answers
+from allocsvr.messages import (
+    Refused,
+    compact,
+    current_batch,
+    explained,
+    forwards,
+    handed_out,
+    next_batch,
+)
+from allocsvr.metrics import Metrics
+from allocsvr.node import AllocNode
+
+logger = logging.getLogger(__name__)
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Alloc"].full_name
+# The longest legal request is about 60 KB; what is longer than this never reaches Python.
+MAX_MESSAGE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """wait_s: longest an entry waits for a raise or another node; late_batches: per Session."""
+
+    wait_s: float = 1.0
+    late_batches: int = 64
+
+
+class Malformed:
+    """What a request is decoded to when it is none."""
+
+    def __init__(self, error: DecodeError) -> None:
+        self.text = f"not a message of {SERVICE}: {error}"
+
+
+def tolerant(kind: type[Message]) -> Callable[[bytes], Message | Malformed]:
+    """A deserializer that lets the handler answer for bytes that are no message."""
+
+    def decode(data: bytes) -> Message | Malformed:
+        try:
+            return kind.FromString(data)
+        except DecodeError as error:
+            return Malformed(error)
+
+    return decode
+
+
+class AllocService:
+    """The handlers of seqsvr.v1.Alloc over one node."""
+
+    def __init__(
+        self, node: AllocNode, answering: Answering, metrics: Metrics, limits: Limits | None = None
+    ) -> None:
+        self._node = node
+        self._answering = answering
+        self._metrics = metrics
+        self._limits = limits or Limits()
+        self._table: tuple[int, pb.RoutingTable] = (0, pb.RoutingTable())
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """To be added to a grpc.aio server."""
+        unary: dict[str, tuple[type[Message], Callable[..., Awaitable[Message]]]] = {
+            "GetSeq": (pb.GetSeqRequest, self._get_seq),
+            "GetCurSeq": (pb.GetCurSeqRequest, self._get_cur_seq),
+            "BatchGetSeq": (pb.BatchGetSeqRequest, self._batch_get_seq),
+            "BatchGetCurSeq": (pb.BatchGetCurSeqRequest, self._batch_get_cur_seq),
+            "GetRoute": (pb.GetRouteRequest, self._get_route),
+        }
+        methods = {
+            name: grpc.unary_unary_rpc_method_handler(
+                self._guarded(name, behaviour),
+                request_deserializer=tolerant(kind),
+                response_serializer=_serialize,
+            )
+            for name, (kind, behaviour) in unary.items()
+        }
+        methods["Session"] = grpc.stream_stream_rpc_method_handler(
+            self._session,
+            request_deserializer=tolerant(pb.SessionRequest),
+            response_serializer=_serialize,
+        )
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    # -- single calls --------------------------------------------------------------------------
+
+    def _guarded(
+        self, rpc: str, behaviour: Callable[..., Awaitable[Message]]
+    ) -> Callable[..., Awaitable[Message]]:
+        """Counts, times, and answers bytes that are no request."""
+        requests = self._metrics.requests.labels(rpc)
+        seconds = self._metrics.request_seconds.labels(rpc)
+
+        async def call(request: Any, context: Any) -> Message:
+            start = time.perf_counter()
+            requests.inc()
+            try:
+                if isinstance(request, Malformed):
+                    raise Refused("MALFORMED", request.text)
+                return await behaviour(request, context)
+            except Refused as refused:
+                self._metrics.errors.labels(rpc, refused.reason).inc()
+                await abort(context, refused)
+                raise
+            except BrokenInvariant as broken:
+                self._node.broken(broken)
+                raise
+            finally:
+                seconds.observe(time.perf_counter() - start)
+
+        return call
+
+    async def _get_seq(self, request: pb.GetSeqRequest, context: Any) -> pb.GetSeqResponse:
+        count = request.count if request.HasField("count") else 1
+        batch = Batch(False, (request.uid,), (count,), forwards(request))
+        answers = await self._all("GetSeq", batch, context)
+        self._refuse_failed(batch, answers)
+        return pb.GetSeqResponse(
+            seq=answers.seqs[0],
+            epoch=answers.epochs[0],
+            table=self._newer(request.route_version),
+        )
+
+    async def _get_cur_seq(
+        self, request: pb.GetCurSeqRequest, context: Any
+    ) -> pb.GetCurSeqResponse:
+        batch = Batch(True, (request.uid,), (), forwards(request))
+        answers = await self._all("GetCurSeq", batch, context)
+        self._refuse_failed(batch, answers)
+        return pb.GetCurSeqResponse(
+            seq=answers.seqs[0],
+            exact=answers.exact[0],
+            epoch=answers.epochs[0],
+            table=self._newer(request.route_version),
+        )
+
+    async def _batch_get_seq(
+        self, request: pb.BatchGetSeqRequest, context: Any
+    ) -> pb.BatchGetSeqResponse:
+        batch = next_batch(request)
+        answers = await self._all("BatchGetSeq", batch, context)
+        return self._next_response("BatchGetSeq", batch, answers, request.route_version)
+
+    async def _batch_get_cur_seq(
+        self, request: pb.BatchGetCurSeqRequest, context: Any
+    ) -> pb.BatchGetCurSeqResponse:
+        batch = current_batch(request)
+        answers = await self._all("BatchGetCurSeq", batch, context)
+        return self._current_response("BatchGetCurSeq", batch, answers, request.route_version)
+
+    async def _get_route(self, request: pb.GetRouteRequest, _context: Any) -> pb.GetRouteResponse:
+        version = self._node.router.version
+        if not version:
+            raise Refused("ACQUIRING", "no routing table yet")
+        table = self._wire_table() if version != request.known_version else None
+        return pb.GetRouteResponse(table=table)
+
+    async def _all(self, rpc: str, batch: Batch, context: Any) -> Answers:
+        left_s = context.time_remaining()
+        wait_s = self._limits.wait_s
+        answers = await self._answering.all(
+            batch, wait_s if left_s is None else min(wait_s, left_s)
+        )
+        self._metrics.batch_entries.labels(rpc).observe(len(batch.uids))
+        if not batch.current:
+            self._metrics.numbers.inc(handed_out(batch, answers))
+        return answers
+
+    # -- sessions ------------------------------------------------------------------------------
+
+    async def _session(self, _requests: Any, context: Any) -> None:
+        """Reads on only when an answer is on its way: a caller that does not read stops itself."""
+        self._metrics.sessions.inc()
+        stream = _Stream(context)
+        room = asyncio.Semaphore(self._limits.late_batches)
+        try:
+            async with asyncio.TaskGroup() as late:
+                while (request := await context.read()) is not grpc.aio.EOF:
+                    if isinstance(request, Malformed):
+                        break
+                    await self._one(request, stream, late, room)
+        except* BrokenInvariant as group:
+            self._node.broken(BrokenInvariant(str(group.exceptions)))
+            raise
+        finally:
+            self._metrics.sessions.dec()
+        if isinstance(request, Malformed):
+            await abort(context, Refused("MALFORMED", request.text))
+
+    async def _one(
+        self,
+        request: pb.SessionRequest,
+        stream: "_Stream",
+        late: asyncio.TaskGroup,
+        room: asyncio.Semaphore,
+    ) -> None:
+        start = time.perf_counter()
+        kind = request.WhichOneof("batch")
+        self._metrics.requests.labels("Session").inc()
+        try:
+            if kind is None:
+                raise Refused("MALFORMED", "a SessionRequest needs next or current")
+            batch = next_batch(request.next) if kind == "next" else current_batch(request.current)
+        except Refused as refused:
+            self._metrics.errors.labels("Session", refused.reason).inc()
+            await stream.write(pb.SessionResponse(id=request.id, refused=refused.entry()))
+            return
+        answers = self._answering.now(batch)
+        if not answers.waiting and not (batch.forward and answers.failures):
+            await self._send(stream, request, batch, answers)
+        elif later := self._answering.later(batch, answers):
+            await room.acquire()
+            late.create_task(self._late(request, batch, answers, later, stream, room))
+        else:
+            await self._send(stream, request, batch, answers)
+        self._metrics.request_seconds.labels("Session").observe(time.perf_counter() - start)
+
+    async def _late(
+        self,
+        request: pb.SessionRequest,
+        batch: Batch,
+        answers: Answers,
+        later: Later,
+        stream: "_Stream",
+        room: asyncio.Semaphore,
+    ) -> None:
+        """First what is ready, then group after group."""
+        try:
+            held = set(later.indexes())
+            ready = [index for index in range(len(batch.uids)) if index not in held]
+            left = len(held)
+            if ready:
+                part = pick(answers, ready)
+                await self._send(stream, request, batch.only(ready), part, ready, True)
+            async for indexes, part in self._answering.each(batch, later, self._limits.wait_s):
+                left -= len(indexes)
+                await self._send(stream, request, batch.only(indexes), part, indexes, left > 0)
+        finally:
+            room.release()
+
+    async def _send(
+        self,
+        stream: "_Stream",
+        request: pb.SessionRequest,
+        batch: Batch,
+        answers: Answers,
+        indexes: list[int] | None = None,
+        more: bool = False,
+    ) -> None:
+        response = pb.SessionResponse(id=request.id, indexes=indexes, more=more)
+        self._metrics.batch_entries.labels("Session").observe(len(batch.uids))
+        if batch.current:
+            current = self._current_response(
+                "Session", batch, answers, request.current.route_version
+            )
+            response.current.CopyFrom(current)
+            await stream.write(response)
+            return
+        response.next.CopyFrom(
+            self._next_response("Session", batch, answers, request.next.route_version)
+        )
+        count = handed_out(batch, answers)
+        self._metrics.numbers.inc(count)
+        try:
+            await stream.write(response)
+        except BaseException:
+            self._metrics.skipped.labels("undelivered").inc(count)
+            raise
+
+    # -- answers -------------------------------------------------------------------------------
+
+    def _next_response(
+        self, rpc: str, batch: Batch, answers: Answers, known: int
+    ) -> pb.BatchGetSeqResponse:
+        return pb.BatchGetSeqResponse(
+            seqs=answers.seqs,
+            errors=self._entry_errors(rpc, batch, answers),
+            epochs=compact(answers.epochs),
+            table=self._newer(known, answers),
+        )
+
+    def _current_response(
+        self, rpc: str, batch: Batch, answers: Answers, known: int
+    ) -> pb.BatchGetCurSeqResponse:
+        return pb.BatchGetCurSeqResponse(
+            seqs=answers.seqs,
+            exact=answers.exact,
+            errors=self._entry_errors(rpc, batch, answers),
+            epochs=compact(answers.epochs),
+            table=self._newer(known, answers),
+        )
+
+    def _entry_errors(self, rpc: str, batch: Batch, answers: Answers) -> list[pb.EntryError]:
+        errors = []
+        for index, reason in answers.failures:
+            self._metrics.errors.labels(rpc, reason).inc()
+            errors.append(self._explained(batch, index, reason).entry(index))
+        return errors
+
+    def _refuse_failed(self, batch: Batch, answers: Answers) -> None:
+        """A single call fails as a whole."""
+        for index, reason in answers.failures:
+            refused = self._explained(batch, index, reason)
+            if TABLE[reason].reroute and self._node.table:
+                refused.table = self._wire_table()
+            raise refused
+
+    def _explained(self, batch: Batch, index: int, reason: str) -> Refused:
+        cluster = self._node.cluster
+        return explained(
+            batch, index, reason, section_size=cluster.section_size, uid_limit=cluster.uid_limit
+        )
+
+    def _newer(self, known: int, answers: Answers | None = None) -> pb.RoutingTable | None:
+        """The table, for a caller whose own is old or led it here wrongly."""
+        version = self._node.router.version
+        if not known or not version:
+            return None
+        wrong = answers is not None and any(r == "NOT_OWNER" for _, r in answers.failures)
+        return self._wire_table() if known < version or wrong else None
+
+    def _wire_table(self) -> pb.RoutingTable:
+        table = self._node.table
+        if table is not None and table.version != self._table[0]:
+            self._table = (table.version, table_to_wire(table))
+        return self._table[1]
+
+
+class _Stream:
+    """Writes of one Session, one at a time."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._lock = asyncio.Lock()
+
+    async def write(self, response: pb.SessionResponse) -> None:
+        async with self._lock:
+            await self._context.write(response)
+
+
+async def abort(context: Any, refused: Refused) -> None:
+    """End the call with a rich status."""
+    details = (("grpc-status-details-bin", refused.status().SerializeToString()),)
+    await context.abort(TABLE[refused.reason].status, refused.text, details)
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()

@@ -1,0 +1,229 @@
+"""Wins sections that the cluster map assigns to this node: drives acquisition.py.
+
+Many sections share each request. A chunk goes on as soon as every section in it is decided; those
+that have a lease to wait out do not hold up the rest. The first raise of a section goes through
+raising.py like any other, and serving begins with it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator
+
+from seqsvr.invariants import require
+from seqsvr.v1 import store_pb2 as pb
+
+from allocsvr.acquisition import Acquisition, FenceAnswer, Stage
+from allocsvr.ledger import Ledger
+from allocsvr.metrics import Metrics
+from allocsvr.replicas import Replicas, ReplicaTransport
+from allocsvr.section import Section
+from allocsvr.snapshot import BadSnapshot, Pages, decode
+from clustermap.clock import Clock
+from clustermap.errors import ReplicaFailed
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 1024
+SCAN_TRIES = 3
+
+Start = tuple[int, Pages | None]  # base, pages
+
+
+class Winning:
+    """Fences, waits and starts sections; what is lost on the way is reported with its promise."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        replicas: Replicas,
+        r: int,
+        max_drift: float,
+        step: int,
+        header: pb.StoreHeader,
+        incarnation: int,
+        ledger: Ledger,
+        wanted: Callable[[int, int], bool],
+        new_section: Callable[[Acquisition, int, Pages | None], Section],
+        on_lost: Callable[[list[Acquisition]], None],
+        on_promise: Callable[[int, int, int], None],
+        metrics: Metrics,
+    ) -> None:
+        self._clock = clock
+        self._replicas = replicas
+        self._r = r
+        self._max_drift = max_drift
+        self._step = step
+        self._header = header
+        self._incarnation = incarnation
+        self._ledger = ledger
+        self._wanted = wanted
+        self._new_section = new_section
+        self._on_lost = on_lost
+        self._on_promise = on_promise
+        self._metrics = metrics
+
+    async def win(self, wanted: dict[int, int]) -> None:
+        """Acquire sections at their epochs (section -> epoch), at most CHUNK of them."""
+        attempts = {
+            section: Acquisition(section, epoch, self._incarnation, len(self._replicas), self._r)
+            for section, epoch in sorted(wanted.items())
+        }
+        await self._fence(attempts)
+        lost = [a for a in attempts.values() if a.stage is Stage.LOST]
+        if lost:
+            self._on_lost(lost)
+        waiting = [a for a in attempts.values() if a.stage is Stage.WAITING]
+        now_ns = self._clock.now_ns()
+        await self._start([a for a in waiting if a.waited(now_ns) is Stage.READY])
+        held = [a for a in waiting if a.stage is Stage.WAITING]
+        if held:
+            self._metrics.lease_waits.inc(len(held))
+            until_ns = max(a.ready_ns for a in held)
+            while (left_ns := until_ns - self._clock.now_ns()) > 0:
+                await self._clock.sleep(left_ns / 1e9)
+            now_ns = self._clock.now_ns()
+            await self._start([a for a in held if a.waited(now_ns) is Stage.READY])
+
+    async def _fence(self, attempts: dict[int, Acquisition]) -> None:
+        """Ask all replicas; return once every section is decided."""
+        request = pb.FenceRequest(header=self._header)
+        for first, last, epoch in ranges((a.section, a.epoch) for a in attempts.values()):
+            request.ranges.add(first=first, last=last, epoch=epoch)
+        decided = asyncio.Event()
+
+        async def send(_: int, replica: ReplicaTransport) -> pb.FenceResponse:
+            return await replica.fence(request)
+
+        def on_answer(index: int, answer: pb.FenceResponse | ReplicaFailed) -> None:
+            if isinstance(answer, ReplicaFailed):
+                logger.warning("event=fence_failed replica=%d error=%s", index, answer)
+                for attempt in attempts.values():
+                    attempt.failed(index)
+            else:
+                self._fenced(attempts, index, answer)
+            if all(a.stage is not Stage.FENCING for a in attempts.values()):
+                decided.set()
+
+        self._replicas.ask(send, on_answer)
+        await decided.wait()
+
+    def _fenced(
+        self, attempts: dict[int, Acquisition], index: int, response: pb.FenceResponse
+    ) -> None:
+        now_ns = self._clock.now_ns()
+        left = {lease.incarnation: lease.left_ns for lease in response.leases}
+        grace_ns = response.boot_grace_ns
+        told = set()
+        for entry in response.entries:
+            attempt = attempts.get(entry.section)
+            if attempt is None:
+                continue
+            told.add(entry.section)
+            answer = FenceAnswer(
+                granted=entry.granted and entry.promised == attempt.epoch,
+                promised=entry.promised,
+                max_seq=entry.max_seq,
+                owner=entry.owner,
+                owner_epoch=entry.owner_epoch,
+                released=entry.released,
+                snapshot_epoch=entry.snapshot_epoch,
+                lease_left_ns=max(left.get(entry.owner, 0), grace_ns),
+            )
+            attempt.fenced(index, answer, now_ns, self._max_drift)
+            if entry.promised > attempt.epoch:
+                self._on_promise(entry.section, entry.section, entry.promised)
+        for section in attempts.keys() - told:
+            attempts[section].failed(index)
+
+    async def _start(self, ready: list[Acquisition]) -> None:
+        """Begin what was fenced and waited for, from snapshots where there are any."""
+        if not ready:
+            return
+        starts = await self._snapshots([a for a in ready if a.snapshot_from])
+        for attempt in ready:
+            overtaken = self._ledger.promises.highest(attempt.section)
+            if overtaken > attempt.epoch:
+                attempt.promised = overtaken
+                attempt.stage = Stage.LOST
+                continue
+            if not self._wanted(attempt.section, attempt.epoch):
+                continue
+            base, pages = starts.get(attempt.section, (attempt.found, None))
+            if attempt.section not in starts and attempt.found:
+                self._metrics.ceiling_start(attempt.found, self._step)
+            self._ledger.admit(self._new_section(attempt, base, pages))
+        lost = [a for a in ready if a.stage is Stage.LOST]
+        if lost:
+            self._on_lost(lost)
+
+    async def _snapshots(self, attempts: list[Acquisition]) -> dict[int, Start]:
+        """What previous owners left. A snapshot that cannot be had costs a jump, nothing else.
+
+        It may be read after the fence: its epoch is fixed, and nothing below our epoch can be
+        released any more.
+        """
+        starts: dict[int, Start] = {}
+        for _ in range(SCAN_TRIES):
+            missing = {a.section: a for a in attempts if a.section not in starts}
+            for index in {replica for a in missing.values() for replica in a.snapshot_from}:
+                here = {s: a for s, a in missing.items() if index in a.snapshot_from}
+                await self._scan(index, here, starts)
+        for attempt in attempts:
+            if attempt.section not in starts:
+                logger.warning("event=snapshot_missing section=%d", attempt.section)
+        return starts
+
+    async def _scan(
+        self, index: int, wanted: dict[int, Acquisition], starts: dict[int, Start]
+    ) -> None:
+        """Read pages of records with snapshots from one replica, until all of `wanted` were met."""
+        first, last = min(wanted, default=0), max(wanted, default=-1)
+        while first <= last:
+            request = pb.ScanRequest(
+                header=self._header, first=first, last=last, limit=CHUNK, with_snapshots=True
+            )
+
+            async def send(
+                _: int, replica: ReplicaTransport, request: pb.ScanRequest = request
+            ) -> pb.ScanResponse:
+                return await replica.scan(request)
+
+            answer = await self._replicas.ask_one(index, send)
+            if isinstance(answer, ReplicaFailed):
+                logger.warning("event=scan_failed replica=%d error=%s", index, answer)
+                return
+            for record in answer.records:
+                attempt = wanted.get(record.section)
+                if attempt is not None and record.snapshot_epoch == attempt.snapshot_epoch:
+                    self._decode(attempt, record.snapshot, starts)
+            if not answer.next:
+                return
+            require(answer.next > first, "a scan goes forward")
+            first = answer.next
+
+    def _decode(self, attempt: Acquisition, data: bytes, starts: dict[int, Start]) -> None:
+        try:
+            size = self._ledger.layout.section_size
+            base, max_seq, pages = decode(attempt.section, size, data)
+        except BadSnapshot as bad:
+            logger.error("event=bad_snapshot section=%d error=%s", attempt.section, bad)
+            return
+        require(
+            max_seq <= attempt.found,
+            f"snapshot of section {attempt.section} is above max_seq {attempt.found}",
+        )
+        starts[attempt.section] = (base, pages)
+
+
+def ranges(epochs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """(section, epoch) by rising section -> (first, last, epoch) of adjacent equals."""
+    first = last = epoch = -1
+    for section, own in epochs:
+        if own == epoch and section == last + 1:
+            last = section
+            continue
+        if first >= 0:
+            yield first, last, epoch
+        first, last, epoch = section, section, own
+    if first >= 0:
+        yield first, last, epoch
