@@ -1,0 +1,278 @@
+"""`seqctl`: the command line of operators; `python -m seqctl` is the same.
+
+This module knows the commands, their options and how a command ends. Each command is a function
+of the parsed arguments that returns an exit code; what it needs is imported only when it runs.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import NoReturn
+
+from seqctl import arguments
+from seqctl.failures import (
+    BROKEN_PIPE,
+    INTERRUPTED,
+    NOT_DONE,
+    OK,
+    WRONG_USAGE,
+    CommandFailed,
+)
+
+# What the bare install, the client, does without.
+_SERVER_EXTRA = frozenset(
+    {
+        "etcd3",
+        "google_crc32c",
+        "grpc_health",
+        "grpc_reflection",
+        "lmdb",
+        "prometheus_client",
+        "rich",
+    }
+)
+_EXIT_CODES = (
+    "exit codes: 0 done, 1 a violation or a failed check, 2 wrong usage,"
+    " 3 the cluster could not be reached or did not do it"
+)
+_ONE_MACHINE = (
+    "Checks order (SEQ-1), uniqueness (SEQ-2), current (SEQ-4) and epochs (ROUTE-1) of the"
+    " histories that clients write with history=PATH. Several files are checked as one history."
+    " Their times are CLOCK_MONOTONIC: they compare only if all files were written on one machine"
+    " since it was booted."
+)
+_REPLAY = (
+    "Replays a message trace (sender recipient unix_time per line; .gz is unpacked). Each message"
+    " takes the next number of its recipient and of its sender; every number is verified. Jumps"
+    " are holes between consecutive numbers of a uid, counted from where it stood before."
+)
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code. Argparse leaves by SystemExit (0 help, 2 wrong usage)."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = _parser(given).parse_args(given)
+        run: Run = args.run
+        code = run(args)
+        sys.stdout.flush()
+        return code
+    except CommandFailed as error:
+        return _fail(given, str(error), error.code)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has left; nor shall the interpreter's last flush complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _SERVER_EXTRA:
+            return _bug(given, error)
+        text = f"{error.name} is not installed: pip install 'seqsvr[server]'"
+        return _fail(given, text, WRONG_USAGE)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback for operators
+        return _fail_of_client(given, error)
+
+
+def _fail_of_client(given: list[str], error: Exception) -> int:
+    """What the client raises, what the system refuses, and what nobody expected."""
+    from seqsvr.errors import InvalidArgument, SeqError
+
+    leaf: BaseException = error
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    if isinstance(leaf, InvalidArgument):
+        return _fail(given, str(leaf), WRONG_USAGE)
+    if isinstance(leaf, OSError) and leaf.filename is not None:
+        return _fail(given, f"{leaf.filename}: {leaf.strerror}", WRONG_USAGE)
+    if isinstance(leaf, SeqError | OSError):
+        return _fail(given, str(leaf), NOT_DONE)
+    return _bug(given, leaf)
+
+
+def _bug(given: list[str], error: BaseException) -> int:
+    """SEQSVR_TRACEBACK=1 shows where it came from."""
+    if os.environ.get("SEQSVR_TRACEBACK") == "1":
+        raise error
+    text = f"a bug ({type(error).__name__}: {error}); SEQSVR_TRACEBACK=1 says where"
+    return _fail(given, text, NOT_DONE)
+
+
+def _fail(given: list[str], text: str, code: int) -> int:
+    command = f" {given[0]}" if given else ""
+    print(f"seqctl{command}: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser(given: list[str]) -> argparse.ArgumentParser:
+    description = "Operates seqsvr, the sequence-number service."
+    parser = _Parser(prog="seqctl", description=description, epilog=_EXIT_CODES, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=version("seqsvr"))
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_up(commands, given)
+    _add_calls(commands)
+    _add_replay(commands)
+    _add_check(commands)
+    _add(commands, "version", "print the version", _run_version)
+    return parser
+
+
+_Commands = argparse._SubParsersAction  # argparse has no public name for it
+
+
+def _add(
+    commands: "_Commands[_Parser]",
+    name: str,
+    help_text: str,
+    run: Run,
+    description: str | None = None,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=help_text,
+        description=description or help_text,
+        epilog=_EXIT_CODES,
+        allow_abbrev=False,
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _later(module: str, function: str) -> Run:
+    """A command that is imported when it runs: one does not need what another does."""
+
+    def run(args: argparse.Namespace) -> int:
+        code: int = getattr(import_module(module), function)(args)
+        return code
+
+    return run
+
+
+def _add_up(commands: "_Commands[_Parser]", given: list[str]) -> None:
+    up = _add(
+        commands,
+        "up",
+        "run the embedded service: StoreSvr, AllocSvr and map",
+        _later("seqctl.up", "run"),
+    )
+    if given[:1] == ["up"]:  # its options are asked for only here: they import the server
+        import_module("seqctl.up").add_arguments(up)
+
+
+def _add_calls(commands: "_Commands[_Parser]") -> None:
+    command = _add(
+        commands, "next", "take the next number of a uid", _later("seqctl.oneshot", "run_next")
+    )
+    command.add_argument("uid", metavar="UID", type=arguments.uid)
+    command.add_argument(
+        "--count", metavar="N", type=arguments.count, default=1, help="how many (default 1)"
+    )
+    _add_client_options(command)
+
+    command = _add(
+        commands,
+        "current",
+        "show the last number of each uid",
+        _later("seqctl.oneshot", "run_current"),
+    )
+    command.add_argument("uids", metavar="UID", type=arguments.uid, nargs="+")
+    _add_client_options(command)
+
+    command = _add(
+        commands, "route", "show the routing table", _later("seqctl.oneshot", "run_route")
+    )
+    _add_client_options(command)
+
+    command = _add(
+        commands, "status", "ask every node whether it is ready", _later("seqctl.status", "run")
+    )
+    _add_client_options(command)
+
+
+def _add_replay(commands: "_Commands[_Parser]") -> None:
+    command = _add(
+        commands, "replay", "replay a message trace", _later("seqctl.replay", "run"), _REPLAY
+    )
+    command.add_argument("file", metavar="FILE")
+    command.add_argument(
+        "--spread",
+        metavar="K",
+        type=arguments.positive,
+        default=1,
+        help="multiply uids by K, to spread them over sections (default 1)",
+    )
+    command.add_argument(
+        "--clients",
+        metavar="C",
+        type=arguments.clients,
+        default=64,
+        help="calls in flight (default 64)",
+    )
+    command.add_argument(
+        "--limit", metavar="N", type=arguments.positive, help="the first N messages only"
+    )
+    command.add_argument("--history", metavar="PATH", help="record every call for seqctl check")
+    _add_client_options(command, timeout_s=10.0)
+
+
+def _add_check(commands: "_Commands[_Parser]") -> None:
+    command = _add(
+        commands, "check", "check recorded histories", _later("seqctl.check", "run"), _ONE_MACHINE
+    )
+    command.add_argument("files", metavar="HISTORY", nargs="+", help="JSON lines; .gz is unpacked")
+    command.add_argument(
+        "--complete",
+        action="store_true",
+        help="the files hold every call that anybody ever made on their uids: check more",
+    )
+    _add_output_option(command)
+
+
+def _add_client_options(command: argparse.ArgumentParser, timeout_s: float = 2.0) -> None:
+    command.add_argument(
+        "--addr",
+        metavar="HOST:PORT[,...]",
+        type=arguments.addresses,
+        default=os.environ.get("SEQSVR_ADDR") or arguments.DEFAULT_ADDRESS,
+        help=f"any nodes of the cluster (SEQSVR_ADDR, default {arguments.DEFAULT_ADDRESS})",
+    )
+    command.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=arguments.seconds,
+        default=timeout_s,
+        help=f"bound of each call, retries included (default {timeout_s:g})",
+    )
+    _add_output_option(command)
+
+
+def _add_output_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-o",
+        "--output",
+        choices=("table", "json"),
+        default="table",
+        help="json: one JSON value and nothing else on standard output",
+    )
+
+
+def _run_version(args: argparse.Namespace) -> int:
+    del args
+    print(version("seqsvr"))
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

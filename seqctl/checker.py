@@ -1,0 +1,260 @@
+"""Does a recorded history keep its promises?  Checks SEQ-1, SEQ-2, SEQ-4 and ROUTE-1.
+
+A history is a set of calls, each with the interval of time in which it took effect. Of two calls
+whose intervals overlap nothing is known; A comes *before* B only if A's answer came before B began.
+
+Every call says two things about its uid: no number above `base` was out when it took effect, and
+all numbers up to `last` were out after it. A hand-out of `count` numbers from `seq` on moves its
+uid from `base = seq - 1` or below to `last = seq + count - 1`. A `current` that answers v is a
+hand-out of nothing: base = last = v. So one rule serves both kinds:
+
+    A before B  =>  last(A) <= base(B)
+
+* SEQ-1 is the rule for two hand-outs;
+* SEQ-2: no two hand-outs of a uid share a number, whatever their times;
+* SEQ-4 is the rule where one or both are `current` (two of them must not fall), and an exact
+  answer never lies inside the range of one hand-out: that range was handed out as a whole, so
+  its inner numbers were at no instant the last ones;
+* ROUTE-1: for one uid, A before B => epoch(A) <= epoch(B), and where epoch(A) < epoch(B) the
+  rule above holds at any time, since an owner serves only after the one before it has ended.
+
+Nothing else is checked unless the history is said to be complete, because other callers, or calls
+from before the recording, may explain it. If it is complete, an exact `current` is also no higher
+than any number of a call that had begun before its answer (SEQ-4).
+
+A call that failed may have taken effect at any later time and with any numbers: it constrains
+nothing. Each check sorts and sweeps once: O(n log n) for n calls of one uid.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Literal
+
+Op = Literal["next", "current"]
+
+
+@dataclass(slots=True)
+class Call:
+    """One finished call on one uid, as its caller saw it.
+
+    Times are nanoseconds of one monotonic clock, shared by all calls that are compared.
+    `seq` is the first of `count` numbers of a hand-out, or the answer of a current (its count is
+    not looked at). epoch 0: not known. error: None if it was answered. where: file and line.
+    """
+
+    op: Op
+    uid: int
+    count: int
+    call_ns: int
+    return_ns: int
+    seq: int
+    exact: bool = False
+    epoch: int = 0
+    error: str | None = None
+    where: tuple[str, int] = ("", 0)
+
+    @property
+    def base(self) -> int:
+        """No number above it was out when the call took effect."""
+        return self.seq - 1 if self.op == "next" else self.seq
+
+    @property
+    def last(self) -> int:
+        """Every number up to it was out after the call."""
+        return self.seq + self.count - 1 if self.op == "next" else self.seq
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Calls that cannot both be true; one call alone where nothing supports it."""
+
+    promise: str
+    uid: int
+    calls: tuple[Call, ...]
+    text: str
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What a history holds. gaps: holes between the numbers of one uid, which are legal."""
+
+    calls: int = 0
+    failed: int = 0
+    numbers: int = 0
+    uids: int = 0
+    gaps: int = 0
+
+
+@dataclass(slots=True)
+class Report:
+    statistics: Statistics = field(default_factory=Statistics)
+    violations: list[Violation] = field(default_factory=list)
+
+
+def check(calls: Iterable[Call], *, complete: bool = False) -> Report:
+    """Check a history of any uids, in any order.
+
+    complete: no other call was ever made on these uids, by anybody, and each one is here.
+    """
+    by_uid: dict[int, list[Call]] = {}
+    for call in calls:
+        by_uid.setdefault(call.uid, []).append(call)
+    report = Report()
+    for uid_calls in by_uid.values():
+        _count(uid_calls, report.statistics)
+        report.violations += check_uid(uid_calls, complete=complete)
+    return report
+
+
+def check_uid(calls: Sequence[Call], *, complete: bool = False) -> list[Violation]:
+    """Every violation among the calls of one uid, at most one per promise, rule and later call."""
+    found = [violation for checker in CHECKERS for violation in checker(calls)]
+    if complete:
+        found += current_was_handed_out(calls)
+    return found
+
+
+def order(calls: Sequence[Call]) -> Iterator[Violation]:
+    """SEQ-1: a hand-out that begins after another was answered gets higher numbers."""
+    handed = handouts(calls)
+    for earlier, later in _falls(handed, handed):
+        text = f"handed {later.seq} after {earlier.last} had been handed out"
+        yield Violation("SEQ-1", later.uid, (earlier, later), text)
+
+
+def uniqueness(calls: Sequence[Call]) -> Iterator[Violation]:
+    """SEQ-2: no number is handed out twice."""
+    highest: Call | None = None
+    for call in sorted(handouts(calls), key=attrgetter("base")):
+        if highest is not None and call.base < highest.last:
+            text = f"number {call.seq} was handed out twice"
+            yield Violation("SEQ-2", call.uid, (highest, call), text)
+        if highest is None or call.last > highest.last:
+            highest = call
+
+
+def current_keeps_order(calls: Sequence[Call]) -> Iterator[Violation]:
+    """SEQ-4: a current is not below what came before it, nor at or above what begins after it."""
+    handed, currents = handouts(calls), _currents(calls)
+    for earlier, later in _falls(handed, currents):
+        text = f"current said {later.seq} after {earlier.last} had been handed out"
+        yield Violation("SEQ-4", later.uid, (earlier, later), text)
+    for earlier, later in _falls(currents, handed):
+        text = f"handed {later.seq} after current had said {earlier.seq}"
+        yield Violation("SEQ-4", later.uid, (earlier, later), text)
+    for earlier, later in _falls(currents, currents):
+        text = f"current fell from {earlier.seq} to {later.seq}"
+        yield Violation("SEQ-4", later.uid, (earlier, later), text)
+
+
+def current_is_whole(calls: Sequence[Call]) -> Iterator[Violation]:
+    """SEQ-4: an exact current does not lie inside the range of one hand-out."""
+    handed = sorted(handouts(calls), key=attrgetter("base"))
+    bases = [call.base for call in handed]
+    for current in _currents(calls):
+        at = bisect_left(bases, current.seq) - 1
+        if current.exact and at >= 0 and current.seq < handed[at].last:
+            text = f"exact current {current.seq} lies inside a range handed out as a whole"
+            yield Violation("SEQ-4", current.uid, (handed[at], current), text)
+
+
+def epochs(calls: Sequence[Call]) -> Iterator[Violation]:
+    """ROUTE-1: epochs never fall, and a higher epoch means higher numbers."""
+    known = [call for call in calls if call.error is None and call.epoch > 0]
+    epoch = attrgetter("epoch")
+    for earlier, later in _sweep(known, known, epoch, epoch):
+        text = f"epoch {later.epoch} answered after epoch {earlier.epoch} had"
+        yield Violation("ROUTE-1", later.uid, (earlier, later), text)
+    highest: Call | None = None  # of all lower epochs
+    of_this: Call | None = None  # of this epoch and all lower ones
+    known.sort(key=epoch)
+    for index, call in enumerate(known):
+        if index and known[index - 1].epoch < call.epoch:
+            highest = of_this
+        if highest is not None and call.base < highest.last:
+            text = f"epoch {call.epoch} is not above {highest.last} of epoch {highest.epoch}"
+            yield Violation("ROUTE-1", call.uid, (highest, call), text)
+        if of_this is None or call.last > of_this.last:
+            of_this = call
+
+
+def current_was_handed_out(calls: Sequence[Call]) -> Iterator[Violation]:
+    """SEQ-4, of a complete history: an exact current is a number somebody could have been handed.
+
+    Not decided where a hand-out of unknown outcome had begun before the answer.
+    """
+    unknown = [call.call_ns for call in calls if call.op == "next" and call.error is not None]
+    first_unknown = min(unknown, default=None)
+    began = sorted(handouts(calls), key=attrgetter("call_ns"))
+    highest: Call | None = None
+    index = 0
+    for current in sorted(_currents(calls), key=attrgetter("return_ns")):
+        if first_unknown is not None and first_unknown <= current.return_ns:
+            return
+        while index < len(began) and began[index].call_ns <= current.return_ns:
+            if highest is None or began[index].last > highest.last:
+                highest = began[index]
+            index += 1
+        if current.exact and current.seq > (highest.last if highest else 0):
+            pair = (highest, current) if highest else (current,)
+            text = f"exact current {current.seq} was never handed out"
+            yield Violation("SEQ-4", current.uid, pair, text)
+
+
+CHECKERS: tuple[Callable[[Sequence[Call]], Iterator[Violation]], ...] = (
+    order,
+    uniqueness,
+    current_keeps_order,
+    current_is_whole,
+    epochs,
+)
+
+
+def handouts(calls: Iterable[Call]) -> list[Call]:
+    """The calls that were answered with numbers."""
+    return [call for call in calls if call.op == "next" and call.error is None]
+
+
+def _currents(calls: Iterable[Call]) -> list[Call]:
+    return [call for call in calls if call.op == "current" and call.error is None]
+
+
+def _falls(before: Sequence[Call], after: Sequence[Call]) -> Iterator[tuple[Call, Call]]:
+    return _sweep(before, after, attrgetter("last"), attrgetter("base"))
+
+
+def _sweep(
+    before: Sequence[Call],
+    after: Sequence[Call],
+    reached: Callable[[Call], int],
+    allows: Callable[[Call], int],
+) -> Iterator[tuple[Call, Call]]:
+    """Pairs where A was answered before B began, yet B allows less than A had reached.
+
+    For each B only the A that had reached most: the maximum over a prefix by time of answer.
+    """
+    answered = sorted(before, key=attrgetter("return_ns"))
+    highest: Call | None = None
+    index = 0
+    for later in sorted(after, key=attrgetter("call_ns")):
+        while index < len(answered) and answered[index].return_ns < later.call_ns:
+            if highest is None or reached(answered[index]) > reached(highest):
+                highest = answered[index]
+            index += 1
+        if highest is not None and allows(later) < reached(highest):
+            yield highest, later
+
+
+def _count(calls: Sequence[Call], statistics: Statistics) -> None:
+    """Add the calls of one uid."""
+    statistics.uids += 1
+    statistics.calls += len(calls)
+    statistics.failed += sum(call.error is not None for call in calls)
+    reached: int | None = None
+    for call in sorted(handouts(calls), key=attrgetter("base")):
+        statistics.numbers += call.count
+        if reached is not None and call.base > reached:
+            statistics.gaps += 1
+        reached = call.last if reached is None else max(reached, call.last)

@@ -1,0 +1,15 @@
+"""Hand-made calls for tests of the checker: times are small integers, one uid."""
+
+from typing import Any
+
+from seqctl.checker import Call
+
+UID = 7
+
+
+def handout(seq: int, call_ns: int, return_ns: int, count: int = 1, **more: Any) -> Call:
+    return Call("next", more.pop("uid", UID), count, call_ns, return_ns, seq, **more)
+
+
+def current(seq: int, call_ns: int, return_ns: int, **more: Any) -> Call:
+    return Call("current", more.pop("uid", UID), 1, call_ns, return_ns, seq, **more)
