@@ -1,0 +1,111 @@
+"""Between the replica's values and the messages of store.proto."""
+
+from collections.abc import Iterable, Mapping
+
+from seqsvr.v1 import store_pb2 as pb
+
+from clustermap.errors import ReplicaFailed
+from storesvr.notices import merged
+from storesvr.port import Identity
+from storesvr.records import Record
+from storesvr.replica import FenceAnswer, Replica
+
+
+def header_of(identity: Identity) -> pb.StoreHeader:
+    """The header of a request that this store answers."""
+    return pb.StoreHeader(
+        cluster=identity.cluster, set=identity.set, membership=identity.membership
+    )
+
+
+def check_header(header: pb.StoreHeader, identity: Identity) -> None:
+    """Raises ReplicaFailed FOREIGN, MEMBERSHIP."""
+    if (header.cluster, header.set) != (identity.cluster, identity.set):
+        raise ReplicaFailed(
+            "FOREIGN",
+            f"request for {header.cluster!r}/{header.set!r} at a store of "
+            f"{identity.cluster!r}/{identity.set!r}",
+        )
+    if header.membership != identity.membership:
+        raise ReplicaFailed(
+            "MEMBERSHIP",
+            f"request of membership {header.membership} at a store of {identity.membership}",
+        )
+
+
+def ranges(request: pb.FenceRequest) -> list[tuple[int, int, int]]:
+    return [(r.first, r.last, r.epoch) for r in request.ranges]
+
+
+def epoch_ranges(refused: Mapping[int, int]) -> list[pb.EpochRange]:
+    """Section -> promise, as ranges."""
+    return wire_ranges(merged(sorted(refused.items())))
+
+
+def wire_ranges(found: Iterable[tuple[int, int, int]]) -> list[pb.EpochRange]:
+    """(first, last, epoch) each."""
+    return [pb.EpochRange(first=first, last=last, epoch=epoch) for first, last, epoch in found]
+
+
+def fence_response(store_id: int, answer: FenceAnswer) -> pb.FenceResponse:
+    return pb.FenceResponse(
+        store_id=store_id,
+        entries=[
+            pb.FenceEntry(
+                section=record.section,
+                promised=record.promised,
+                granted=granted,
+                max_seq=record.max_seq,
+                owner_epoch=record.owner_epoch,
+                owner=record.owner,
+                released=record.released,
+                snapshot_epoch=record.snapshot_epoch,
+            )
+            for record, granted in answer.entries
+        ],
+        boot_grace_ns=answer.boot_grace_ns,
+        leases=[pb.LeaseLeft(incarnation=i, left_ns=left) for i, left in answer.leases],
+    )
+
+
+def to_stored(record: Record, payload: bytes) -> pb.StoredRecord:
+    return pb.StoredRecord(
+        section=record.section,
+        promised=record.promised,
+        max_seq=record.max_seq,
+        owner_epoch=record.owner_epoch,
+        owner=record.owner,
+        released=record.released,
+        snapshot_epoch=record.snapshot_epoch,
+        snapshot=payload,
+    )
+
+
+def stored_record(stored: pb.StoredRecord) -> tuple[Record, bytes]:
+    """A snapshot counts only if it comes along and is of the released owner's epoch."""
+    usable = stored.released and bool(stored.snapshot)
+    record = Record(
+        section=stored.section,
+        owner_epoch=stored.owner_epoch,
+        owner=stored.owner,
+        released=stored.released,
+        max_seq=stored.max_seq,
+        has_snapshot=usable and stored.snapshot_epoch == stored.owner_epoch,
+    )
+    return record, stored.snapshot
+
+
+def info_response(replica: Replica, now_ns: int) -> pb.InfoResponse:
+    identity = replica.identity
+    return pb.InfoResponse(
+        store_id=identity.store_id,
+        cluster=identity.cluster,
+        set=identity.set,
+        replica=identity.replica,
+        membership=identity.membership,
+        section_size=identity.section_size,
+        fence_version=replica.fence_version,
+        sections=replica.sections,
+        boot_grace_ns=replica.boot_grace_left_ns(now_ns),
+        out_of_quorum=replica.out_of_quorum,
+    )

@@ -1,0 +1,237 @@
+"""StoreSvr as AllocSvr talks to it: messages in, messages out, durable before they leave.
+
+In the same process AllocSvr calls a StoreService directly; over the wire it is the same methods
+behind `add_to_server`. Every method raises ReplicaFailed (clustermap.errors) where the request as a
+whole is not answered. Renew touches no disk and waits for no commit.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from seqsvr.v1 import store_pb2 as pb
+
+from clustermap.errors import ReplicaFailed
+from storesvr import messages
+from storesvr.commits import MAX_WAITING, GroupCommit, end_process
+from storesvr.engine import MAP_SIZE, LmdbEngine
+from storesvr.metrics import StoreMetrics
+from storesvr.port import Engine, Identity
+from storesvr.replica import MAX_TTL_NS, Replica
+from storesvr.servicer import add_to_server
+
+__all__ = ["StoreService", "add_to_server", "boottime_ns", "open_service"]
+
+_log = logging.getLogger(__name__)
+
+
+def boottime_ns() -> int:
+    """This host's clock, in nanoseconds; it runs on while the machine is suspended."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def open_service(
+    path: Path,
+    identity: Identity,
+    *,
+    create: bool,
+    boot_grace_ns: int = 0,
+    max_ttl_ns: int = MAX_TTL_NS,
+    map_size: int = MAP_SIZE,
+    registry: CollectorRegistry | None = None,
+) -> "StoreService":
+    """A service over the LMDB store in `path`, which it holds until `aclose`.
+
+    boot_grace_ns: 0 where the lock on `path` proves that every earlier lease holder is dead (the
+    embedded service), else at least max_ttl_ns. Raises EngineError: the store cannot be served.
+    """
+    engine = LmdbEngine(path, identity, create=create, map_size=map_size)
+    try:
+        replica = Replica(
+            engine, now_ns=boottime_ns(), boot_grace_ns=boot_grace_ns, max_ttl_ns=max_ttl_ns
+        )
+    except BaseException:
+        engine.close()
+        raise
+    return StoreService(replica, engine, registry=registry)
+
+
+class StoreService:
+    """One replica with its queue, clock and metrics.
+
+    fatal: see GroupCommit; now_ns: CLOCK_BOOTTIME; left_quorum: called once, with the reason, when
+    something stored turns out to be corrupt.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        engine: Engine,
+        *,
+        registry: CollectorRegistry | None = None,
+        now_ns: Callable[[], int] = boottime_ns,
+        fatal: Callable[[str], None] = end_process,
+        left_quorum: Callable[[str], None] | None = None,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
+        self.metrics = StoreMetrics(registry or CollectorRegistry())
+        self.identity = replica.identity
+        self.left_quorum = left_quorum
+        self._replica = replica
+        self._engine = engine
+        self._now_ns = now_ns
+        self._commits = GroupCommit(
+            replica, engine, self.metrics, fatal=fatal, max_waiting=max_waiting
+        )
+        self._said = False
+        self._watch_quorum()
+        self.metrics.records.set_function(lambda: replica.sections)
+        self.metrics.fence_version.set_function(lambda: replica.fence_version)
+        self.metrics.leases.set_function(lambda: replica.live_leases(now_ns()))
+
+    @property
+    def out_of_quorum(self) -> str:
+        """Why the replica answers no quorum; empty: it does."""
+        return self._replica.out_of_quorum
+
+    async def aclose(self) -> None:
+        """Commit what waits and let go of the data directory. Idempotent."""
+        await self._commits.aclose()
+        self._engine.close()
+
+    async def fence(self, request: pb.FenceRequest) -> pb.FenceResponse:
+        """Promise an epoch for each section, and tell what is known of it."""
+        with self._request("Fence", request.header):
+            ranges = messages.ranges(request)
+            sections = sum(max(0, last - first + 1) for first, last, _ in ranges)
+            answer = await self._commits.submit(
+                lambda: self._replica.fence(ranges, self._now_ns()),
+                sections=sections,
+                size=request.ByteSize(),
+            )
+            return messages.fence_response(self.identity.store_id, answer)
+
+    async def raise_max(self, request: pb.RaiseRequest) -> pb.RaiseResponse:
+        """Raise max_seq of sections."""
+        with self._request("Raise", request.header):
+            entries = [(e.section, e.epoch, e.max_seq) for e in request.entries]
+            refused = await self._commits.submit(
+                lambda: self._replica.raise_max(request.incarnation, entries),
+                sections=len(entries),
+                size=request.ByteSize(),
+            )
+            return pb.RaiseResponse(
+                store_id=self.identity.store_id, refused=messages.epoch_ranges(refused)
+            )
+
+    async def release(self, request: pb.ReleaseRequest) -> pb.ReleaseResponse:
+        """Give sections up."""
+        with self._request("Release", request.header):
+            entries = [(e.section, e.epoch, e.snapshot) for e in request.entries]
+            refused = await self._commits.submit(
+                lambda: self._replica.release(request.incarnation, entries),
+                sections=len(entries),
+                size=request.ByteSize(),
+            )
+            return pb.ReleaseResponse(
+                store_id=self.identity.store_id, refused=messages.epoch_ranges(refused)
+            )
+
+    async def put_at_least(self, request: pb.PutAtLeastRequest) -> pb.PutAtLeastResponse:
+        """Raise records to those of another replica."""
+        with self._request("PutAtLeast", request.header):
+            entries = [messages.stored_record(record) for record in request.records]
+            raised = await self._commits.submit(
+                lambda: self._replica.put_at_least(entries),
+                sections=len(entries),
+                size=request.ByteSize(),
+            )
+            return pb.PutAtLeastResponse(store_id=self.identity.store_id, raised=raised)
+
+    async def renew(self, request: pb.RenewRequest) -> pb.RenewResponse:
+        """Grant a lease with every promise its holder was not yet told of."""
+        with self._request("Renew", request.header):
+            version, promises = self._replica.renew(
+                request.incarnation,
+                request.ttl_ns,
+                request.since,
+                request.since_store_id,
+                self._now_ns(),
+            )
+            return pb.RenewResponse(
+                store_id=self.identity.store_id,
+                fence_version=version,
+                promises=messages.wire_ranges(promises),
+            )
+
+    async def scan(self, request: pb.ScanRequest) -> pb.ScanResponse:
+        """Records in order."""
+        with self._request("Scan", request.header):
+            found, following = self._replica.scan(
+                request.first,
+                request.last,
+                request.limit,
+                with_snapshots=request.with_snapshots,
+            )
+            return pb.ScanResponse(
+                store_id=self.identity.store_id,
+                records=[messages.to_stored(record, payload) for record, payload in found],
+                next=following,
+            )
+
+    async def digest(self, request: pb.DigestRequest) -> pb.DigestResponse:
+        """Digests of chunks of sections."""
+        with self._request("Digest", request.header):
+            chunks = self._replica.digest(request.first, request.last, request.chunk)
+            return pb.DigestResponse(
+                store_id=self.identity.store_id,
+                chunks=[
+                    pb.ChunkDigest(first=c.first, records=c.records, digest=c.digest)
+                    for c in chunks
+                ],
+            )
+
+    async def info(self, request: pb.InfoRequest) -> pb.InfoResponse:
+        """Identity and counters. Answers any membership, and also a request without a header."""
+        header = request.header
+        if header.cluster or header.set:
+            header = pb.StoreHeader(
+                cluster=header.cluster, set=header.set, membership=self.identity.membership
+            )
+        else:
+            header = messages.header_of(self.identity)
+        with self._request("Info", header):
+            return messages.info_response(self._replica, self._now_ns())
+
+    @contextmanager
+    def _request(self, rpc: str, header: pb.StoreHeader) -> Iterator[None]:
+        outcome: Any = "cancelled"
+        try:
+            self._commits.check_open()
+            messages.check_header(header, self.identity)
+            yield
+            outcome = "ok"
+        except ReplicaFailed as error:
+            outcome = error.reason
+            raise
+        finally:
+            self.metrics.requests.labels(rpc, outcome).inc()
+            self._watch_quorum()
+
+    def _watch_quorum(self) -> None:
+        why = self._replica.out_of_quorum
+        if not why or self._said:
+            return
+        self._said = True
+        self.metrics.out_of_quorum.set(1)
+        _log.critical(
+            "replica=%s is out of the quorum: %s; replace it (its data is not to be trusted)",
+            self.identity.replica,
+            why,
+        )
+        if self.left_quorum is not None:
+            self.left_quorum(why)

@@ -1,0 +1,94 @@
+"""The gRPC face of a StoreService: bytes in, bytes out, and refusals as rich statuses."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from seqsvr.errors import DOMAIN
+from seqsvr.v1 import store_pb2 as pb
+from seqsvr.wire import status_code
+
+from clustermap.errors import ReplicaFailed
+
+if TYPE_CHECKING:
+    from storesvr.service import StoreService
+
+SERVICE = "seqsvr.v1.Store"
+
+# Snapshots of many sections come in one request; and a port that is taken is not shared.
+SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", 32 * 2**20),
+    ("grpc.so_reuseport", 0),
+)
+
+_S = grpc.StatusCode
+STATUS: dict[str, grpc.StatusCode] = {
+    "FOREIGN": _S.FAILED_PRECONDITION,
+    "MEMBERSHIP": _S.FAILED_PRECONDITION,
+    "BLANK": _S.FAILED_PRECONDITION,
+    "CORRUPT": _S.DATA_LOSS,
+    "OVERLOADED": _S.RESOURCE_EXHAUSTED,
+    "MALFORMED": _S.INVALID_ARGUMENT,
+    "INTERNAL": _S.INTERNAL,
+    "UNREACHABLE": _S.UNAVAILABLE,
+    "TIMEOUT": _S.DEADLINE_EXCEEDED,
+}
+
+_log = logging.getLogger(__name__)
+
+_Method = Callable[[Any], Awaitable[Message]]
+
+
+def add_to_server(service: "StoreService", server: grpc.aio.Server) -> None:
+    """Serve `service` as seqsvr.v1.Store on `server`."""
+    rpcs: dict[str, tuple[type[Message], _Method]] = {
+        "Fence": (pb.FenceRequest, service.fence),
+        "Raise": (pb.RaiseRequest, service.raise_max),
+        "Release": (pb.ReleaseRequest, service.release),
+        "Renew": (pb.RenewRequest, service.renew),
+        "Scan": (pb.ScanRequest, service.scan),
+        "Digest": (pb.DigestRequest, service.digest),
+        "PutAtLeast": (pb.PutAtLeastRequest, service.put_at_least),
+        "Info": (pb.InfoRequest, service.info),
+    }
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        name: grpc.unary_unary_rpc_method_handler(_handler(name, kind, method))
+        for name, (kind, method) in rpcs.items()
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+
+def refusal(failed: ReplicaFailed) -> status_pb2.Status:
+    """The rich status of a refused request."""
+    info = error_details_pb2.ErrorInfo(reason=failed.reason, domain=DOMAIN)
+    code = STATUS.get(failed.reason, grpc.StatusCode.INTERNAL)
+    status = status_pb2.Status(code=status_code(code), message=failed.text)
+    status.details.add().Pack(info)
+    return status
+
+
+def _handler(name: str, kind: type[Message], method: _Method) -> Any:
+    async def handle(raw: bytes, context: Any) -> bytes:
+        try:
+            answer = await method(_parsed(kind, raw))
+            return answer.SerializeToString()
+        except ReplicaFailed as error:
+            failed = error
+        except Exception:  # noqa: BLE001 - the server outlives any one request
+            _log.exception("rpc=%s failed", name)
+            failed = ReplicaFailed("INTERNAL", "a fault of the server; its log has it")
+        await context.abort_with_status(rpc_status.to_status(refusal(failed)))
+        raise failed  # not reached: abort raises
+
+    return handle
+
+
+def _parsed(kind: type[Message], raw: bytes) -> Message:
+    try:
+        return kind.FromString(raw)
+    except DecodeError as error:
+        raise ReplicaFailed("MALFORMED", f"not a {kind.DESCRIPTOR.full_name}") from error
