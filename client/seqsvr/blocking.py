@@ -1,0 +1,171 @@
+"""The client for code without an event loop: an AsyncClient in a thread of its own.
+
+Every call is handed to that thread's loop and waited for, so many threads share the batches and
+connections of one client.
+"""
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Coroutine, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
+from os import PathLike
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from seqsvr.calls import Current
+from seqsvr.client import MAX_IN_FLIGHT, MAX_QUEUE, TIMEOUT_S, AsyncClient
+from seqsvr.errors import error_for
+from seqsvr.routing import RoutingTable
+
+T = TypeVar("T")
+
+
+class Client:
+    """Blocking twin of AsyncClient: the same arguments, methods and errors, from any thread.
+
+    Not from another process: one that forked must make its own client, and gets a RuntimeError
+    otherwise (better, it does not fork: what uses grpc should "spawn"). In a coroutine it works,
+    and blocks the loop; AsyncClient is meant for that.
+    """
+
+    def __init__(
+        self,
+        seeds: str | Sequence[str],
+        *,
+        timeout: float = TIMEOUT_S,
+        history: str | PathLike[str] | None = None,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        max_queue: int = MAX_QUEUE,
+    ) -> None:
+        self._client = AsyncClient(
+            seeds,
+            timeout=timeout,
+            history=history,
+            max_in_flight=max_in_flight,
+            max_queue=max_queue,
+        )
+        self._thread = _LoopThread()
+        # Also at the end of a program that does not close: its history has lines to write.
+        self._finalizer = weakref.finalize(self, _shut, self._client, self._thread)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def next(self, uid: int, *, timeout: float | None = None) -> int:
+        """See AsyncClient.next."""
+        return self._thread.run(self._client.next(uid, timeout=timeout))
+
+    def next_range(self, uid: int, count: int, *, timeout: float | None = None) -> range:
+        """See AsyncClient.next_range."""
+        return self._thread.run(self._client.next_range(uid, count, timeout=timeout))
+
+    def next_many(self, uids: Iterable[int], *, timeout: float | None = None) -> list[int]:
+        """See AsyncClient.next_many."""
+        return self._thread.run(self._client.next_many(list(uids), timeout=timeout))
+
+    def current(self, uid: int, *, timeout: float | None = None) -> Current:
+        """See AsyncClient.current."""
+        return self._thread.run(self._client.current(uid, timeout=timeout))
+
+    def current_many(self, uids: Iterable[int], *, timeout: float | None = None) -> list[Current]:
+        """See AsyncClient.current_many."""
+        return self._thread.run(self._client.current_many(list(uids), timeout=timeout))
+
+    def table(self) -> RoutingTable | None:
+        """See AsyncClient.table."""
+        return self._client.table()
+
+    def refresh(self, *, timeout: float | None = None) -> RoutingTable:
+        """See AsyncClient.refresh."""
+        return self._thread.run(self._client.refresh(timeout=timeout))
+
+    def route(self, *, timeout: float | None = None) -> RoutingTable:
+        """See AsyncClient.route."""
+        return self._thread.run(self._client.route(timeout=timeout))
+
+    def close(self) -> None:
+        """See AsyncClient.aclose. Idempotent; nothing to do in a process that forked."""
+        self._finalizer()
+
+
+class _LoopThread:
+    """A daemon thread that runs an event loop until it is stopped."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()  # no call may reach the loop after its last turn
+        self._stopped = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._main, name="seqsvr-client", daemon=True)
+        self._thread.start()
+
+    @property
+    def ours(self) -> bool:
+        """False in a process that forked after the thread was started: it has no such thread."""
+        return os.getpid() == self._pid
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the loop and wait for it; leaving early cancels it."""
+        future = self._start(coroutine)
+        try:
+            return future.result()
+        except CancelledError:
+            raise error_for("CLOSED", "the client was closed") from None
+        except BaseException:
+            future.cancel()  # KeyboardInterrupt, say: nobody waits any more
+            raise
+
+    def _start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        refusal: Exception | None = None
+        if not self.ours:
+            refusal = RuntimeError(
+                f"this Client was made in process {self._pid}; "
+                f"process {os.getpid()} forked from it and needs its own"
+            )
+        else:
+            with self._lock:
+                if not self._stopped:
+                    return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            refusal = error_for("CLOSED", "the client was closed")
+        coroutine.close()
+        raise refusal
+
+    def stop(self, last: Coroutine[Any, Any, None]) -> None:
+        """Run `last`, let the calls that it ended return, and end the thread."""
+        with self._lock:
+            self._stopped = True
+            future = asyncio.run_coroutine_threadsafe(last, self._loop)
+        try:
+            future.result(_STOP_S)
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(_STOP_S)
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        finally:
+            self._loop.close()
+
+
+_STOP_S = 10.0
+
+
+def _shut(client: AsyncClient, thread: _LoopThread) -> None:
+    if thread.ours:
+        thread.stop(client.aclose())

@@ -1,0 +1,377 @@
+"""The client of a message service: numbers for uids, wherever their sections are served.
+
+A call is checked, routed by the table, put into the owner's session and awaited; that is all for
+a call that goes well. One that fails is driven by its own caller (`_insist`): no task, no queue of
+retries. Keeps ROUTE-1 through routing.Router; PROTOCOL.md, "Client and routing table".
+"""
+
+import asyncio
+import random
+import weakref
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from os import PathLike
+from types import TracebackType
+from typing import Self
+
+from seqsvr.calls import (
+    UID_CEILING,
+    Current,
+    Entry,
+    Failure,
+    Op,
+    Tally,
+    checked_count,
+    checked_timeout,
+    checked_uid,
+    error_of,
+    refused,
+    sort_repeated,
+)
+from seqsvr.channels import parse_seeds
+from seqsvr.errors import SeqError, error_for
+from seqsvr.finder import RouteFinder
+from seqsvr.history import History
+from seqsvr.pause import Pause
+from seqsvr.retry import delay_s
+from seqsvr.routing import Router, RoutingTable
+from seqsvr.sections import SECTION_SIZE
+from seqsvr.session import Session
+from seqsvr.v1 import alloc_pb2
+from seqsvr.wire import table_from_wire
+
+TIMEOUT_S = 2.0
+MAX_IN_FLIGHT = 2  # more of them cut the batches small, and cost more than they hide
+MAX_QUEUE = 65_536
+_WINDOW = 16_384
+"""Entries of one `next_many` that are on their way at a time."""
+
+
+class AsyncClient:
+    """Hands out numbers; for one event loop, and any number of its tasks.
+
+    seeds: any nodes, "host:port", one string (commas allowed) or a sequence; the rest is learnt
+    from them. timeout: seconds that a call may take, retries included, unless it says otherwise.
+    history: a file that gets a line for each finished call (see seqsvr.history). max_in_flight:
+    batches per owner that wait for their first answer while calls gather for the next one, at
+    least 1. max_queue: calls per owner, queued or in flight, beyond which more are refused with
+    Overloaded, at least 1.
+
+    Calls raise below SeqError: InvalidArgument and SequenceExhausted (give up), Unavailable
+    (retry later), OutcomeUnknown (numbers may have been taken; a retry leaves a gap), DataLoss
+    (alert). Cancelling a call is always safe and may leave a gap.
+    """
+
+    def __init__(
+        self,
+        seeds: str | Sequence[str],
+        *,
+        timeout: float = TIMEOUT_S,
+        history: str | PathLike[str] | None = None,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        max_queue: int = MAX_QUEUE,
+    ) -> None:
+        if min(max_in_flight, max_queue) < 1:
+            raise ValueError("max_in_flight and max_queue must be at least 1")
+        self._seeds = parse_seeds(seeds)
+        self._timeout_s = checked_timeout(timeout)
+        self._max_in_flight = max_in_flight
+        self._max_queue = max_queue
+        self._router = Router()
+        self._finder = RouteFinder(self._candidates, lambda: self._router.version, self._learn)
+        self._pauses = Pause()
+        self._sessions: dict[str, Session] = {}
+        self._retired: weakref.WeakSet[Session] = weakref.WeakSet()
+        # section -> session of its owner; what the router says, found once per section and table.
+        self._owners: dict[int, Session] = {}
+        self._section_size = SECTION_SIZE
+        self._uid_limit = UID_CEILING
+        self._bound_loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._history = None if history is None else History(history)
+
+    async def __aenter__(self) -> Self:
+        self._bind()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    # --- calls
+
+    async def next(self, uid: int, *, timeout: float | None = None) -> int:
+        """The next number of `uid`, above every number of it that was answered before this call.
+
+        timeout: seconds, the client's default if None. Errors: see the class.
+        """
+        entry = self._entry(Op.NEXT, uid, 1, timeout)
+        await self._finish(entry)
+        return entry.seq or 0
+
+    async def next_range(self, uid: int, count: int, *, timeout: float | None = None) -> range:
+        """The next `count` (1..10000) numbers of `uid`, adjacent and rising."""
+        entry = self._entry(Op.NEXT, uid, checked_count(count, uid), timeout)
+        await self._finish(entry)
+        first = entry.seq or 0
+        return range(first, first + entry.count)
+
+    async def next_many(self, uids: Iterable[int], *, timeout: float | None = None) -> list[int]:
+        """One number for each of any number of uids, in their order.
+
+        A uid may occur more than once and gets rising numbers. If an entry finally fails, the
+        error of the first such one is raised, `.uid` says which, and the other numbers are a gap.
+        """
+        return [entry.seq or 0 for entry in await self._finish_many(Op.NEXT, uids, timeout)]
+
+    async def current(self, uid: int, *, timeout: float | None = None) -> Current:
+        """The last number of `uid` handed out, or a ceiling of it. Allocates nothing."""
+        entry = self._entry(Op.CURRENT, uid, 1, timeout)
+        await self._finish(entry)
+        return Current(entry.seq or 0, entry.exact)
+
+    async def current_many(
+        self, uids: Iterable[int], *, timeout: float | None = None
+    ) -> list[Current]:
+        """`current` of any number of uids, in their order; errors as of `next_many`."""
+        entries = await self._finish_many(Op.CURRENT, uids, timeout)
+        return [Current(entry.seq or 0, entry.exact) for entry in entries]
+
+    def table(self) -> RoutingTable | None:
+        """The newest routing table seen; None before the first call."""
+        return self._router.table
+
+    async def refresh(self, *, timeout: float | None = None) -> RoutingTable:
+        """Ask the nodes for a newer routing table, and return the newest. Raises Unavailable."""
+        deadline_s = self._deadline(timeout)
+        while True:
+            in_time = await self._finder.ask(deadline_s)
+            table = self._router.table
+            if in_time and self._finder.failure is None and table is not None:
+                return table
+            failure = self._hopeless(deadline_s)
+            if failure is not None:
+                raise error_for(failure.reason, failure.text)
+
+    async def route(self, *, timeout: float | None = None) -> RoutingTable:
+        """The newest routing table that the nodes know of. Raises Unavailable."""
+        return await self.refresh(timeout=timeout)
+
+    async def aclose(self) -> None:
+        """Close. Calls outstanding end with OutcomeUnknown if sent, else Unavailable (CLOSED).
+
+        Raises OSError if the history could not be written. Idempotent.
+        """
+        self._closed = True
+        self._pauses.wake()
+        sessions = [*self._sessions.values(), *self._retired]
+        self._sessions, self._owners = {}, {}
+        for session in sessions:
+            await session.aclose()
+        await self._finder.aclose()
+        if self._history is not None:
+            # All callers have been let go by now and need only their turn to write their lines.
+            while self._history.open_calls:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            self._history.close()
+
+    # --- the way of one call
+
+    def _entry(self, op: Op, uid: int, count: int, timeout: float | None) -> Entry:
+        deadline_s = self._deadline(timeout)
+        if type(uid) is not int or not 0 <= uid < self._uid_limit:
+            uid = checked_uid(uid, self._uid_limit)
+        return Entry(op, uid, count, deadline_s)
+
+    async def _finish(self, entry: Entry) -> None:
+        """Return when the entry is answered; raise when it finally failed."""
+        if self._history is None:
+            await self._drive(entry)
+        else:
+            with self._history.call((entry,)):
+                await self._drive(entry)
+
+    async def _drive(self, entry: Entry) -> None:
+        entry.section = section = entry.uid // self._section_size
+        session = self._owners.get(section)
+        if session is None:
+            await self._drive_all([entry])
+            return
+        waiter: asyncio.Future[None] = session.loop.create_future()
+        entry.waiter = waiter
+        session.submit(entry)
+        await waiter
+        if entry.failure is not None:
+            await self._insist([entry])
+
+    # --- the way of many
+
+    async def _finish_many(self, op: Op, uids: Iterable[int], timeout: float | None) -> list[Entry]:
+        deadline_s = self._deadline(timeout)
+        limit = self._uid_limit
+        entries = [Entry(op, checked_uid(uid, limit), 1, deadline_s) for uid in uids]
+        size = min(_WINDOW, self._max_queue)
+        with self._history.call(entries) if self._history else nullcontext():
+            for start in range(0, len(entries), size):
+                await self._drive_all(entries[start : start + size])
+        return entries
+
+    async def _drive_all(self, entries: list[Entry]) -> None:
+        if not entries:
+            return
+        if self._router.table is None:
+            await self._first_table(entries)
+        for entry in entries:
+            checked_uid(entry.uid, self._uid_limit)
+        await self._attempt(entries)
+        await self._insist(entries)
+        if entries[0].op is Op.NEXT:
+            sort_repeated(entries)
+
+    async def _first_table(self, entries: list[Entry]) -> None:
+        deadline_s = entries[0].deadline_s
+        while self._router.table is None:
+            await self._finder.ask(deadline_s)
+            failure = self._hopeless(deadline_s) if self._router.table is None else None
+            if failure is not None:
+                raise _given_up(entries, failure)
+
+    async def _attempt(self, entries: list[Entry]) -> None:
+        """Send entries to the owners of their sections; return when all of them are settled."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = Tally(future, len(entries))
+        size, owners = self._section_size, self._owners
+        for entry in entries:
+            entry.waiter = waiter
+            entry.section = section = entry.uid // size
+            session = owners.get(section) or self._owner(section)
+            if session is not None:
+                session.submit(entry)
+            else:
+                entry.fail(refused("NOT_OWNER", f"section {section} has no owner", ""))
+        await future
+
+    async def _insist(self, entries: list[Entry]) -> None:
+        """Try again what failed, until all is answered or there is no hope or time left."""
+        attempt = 0
+        while failed := [entry for entry in entries if entry.failure is not None]:
+            pause_s = self._next_pause(failed, attempt)
+            attempt += 1
+            if pause_s:
+                await self._pauses.until(self._now_s() + pause_s)
+            if self._closed:
+                raise _given_up(failed, _CLOSED)
+            last = [entry.failure for entry in failed]
+            await self._attempt(failed)
+            for entry, failure in zip(failed, last, strict=True):
+                # A second attempt that never got out says less than the first one's refusal.
+                if entry.failure is not None and entry.failure.reason == "TIMEOUT" and failure:
+                    entry.failure = Failure(failure.reason, failure.text, failure.address)
+
+    def _next_pause(self, failed: list[Entry], attempt: int) -> float:
+        """Seconds until the next attempt; raises the first entry's error if there is to be none."""
+        asked_s, moved = 0.0, True
+        for entry in failed:
+            failure = entry.failure or _LATE
+            if not failure.retry:
+                raise error_of(entry, failure)
+            if failure.reroute:
+                self._finder.poke()
+            asked_s = max(asked_s, failure.retry_after_s)
+            moved = moved and self._router.owner(entry.section) not in (None, failure.address)
+        first = failed[0]
+        # Where the route has changed since, there is nothing to wait for.
+        pause_s = 0.0 if moved else delay_s(attempt, random.random(), asked_s)
+        if self._now_s() + pause_s >= first.deadline_s:
+            raise error_of(first, first.failure or _LATE)
+        return pause_s
+
+    # --- routing
+
+    def _owner(self, section: int) -> Session | None:
+        address = self._router.owner(section)
+        if address is None or self._closed:
+            return None
+        session = self._sessions.get(address)
+        if session is None:
+            session = self._sessions[address] = Session(
+                address,
+                self._router,
+                learn=self._learn,
+                suspect=self._finder.poke,
+                max_in_flight=self._max_in_flight,
+                max_queue=self._max_queue,
+            )
+        self._owners[section] = session
+        return session
+
+    def _learn(self, message: alloc_pb2.RoutingTable) -> bool:
+        """Install a table if it is newer; say so. Raises ForeignCluster, ValueError."""
+        held = self._router.table
+        if held and message.cluster == held.cluster and message.version <= held.version:
+            return False  # not worth decoding
+        table = table_from_wire(message)
+        if not self._router.install(table):
+            return False
+        self._section_size = table.layout.section_size
+        self._uid_limit = table.layout.uid_limit
+        self._owners.clear()
+        living = set(table.addresses())
+        for address, session in list(self._sessions.items()):
+            session.evict(partial(self._has_left, address))
+            if address not in living:
+                self._retired.add(self._sessions.pop(address))
+                session.retire()
+        return True
+
+    def _has_left(self, address: str, section: int) -> bool:
+        return self._router.owner(section) != address
+
+    def _candidates(self) -> list[str]:
+        table = self._router.table
+        return [*self._seeds, *(table.addresses() if table else ())]
+
+    def _hopeless(self, deadline_s: float) -> Failure | None:
+        """Why there is no point in asking for a table once more; None: there is."""
+        failure = self._finder.failure
+        if self._closed:
+            return _CLOSED
+        if self._now_s() >= deadline_s:
+            return failure or _LATE
+        return failure if failure is not None and not failure.retry else None
+
+    # --- time and loop
+
+    def _deadline(self, timeout: float | None) -> float:
+        if self._closed or self._bound_loop is not asyncio.get_running_loop():
+            self._bind()
+        return self._now_s() + (self._timeout_s if timeout is None else checked_timeout(timeout))
+
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _bind(self) -> None:
+        """Belong to the loop that is running, from first use to the end."""
+        running = asyncio.get_running_loop()
+        if self._bound_loop is None:
+            self._bound_loop = running
+        elif self._bound_loop is not running:
+            raise RuntimeError("an AsyncClient belongs to the event loop that used it first")
+        if self._closed:
+            raise error_for(_CLOSED.reason, _CLOSED.text)
+
+
+_LATE = Failure("TIMEOUT", "no node answered in time")
+_CLOSED = Failure("CLOSED", "the client was closed")
+
+
+def _given_up(entries: list[Entry], failure: Failure) -> SeqError:
+    """Fail entries outside of any session; the error of the first one."""
+    for entry in entries:
+        entry.failure = failure
+    return error_of(entries[0], failure)

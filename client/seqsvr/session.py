@@ -1,0 +1,293 @@
+"""The stream to one owner: a shell around `batching.Outbox`.
+
+One task runs while there is something to do: it connects, then writes batches and reads answers
+until the stream ends. It is started by the first entry after that, so an owner that nobody calls
+costs a stream that nobody uses, and one that is gone costs nothing. A single timer sweeps the
+deadlines of all entries; callers wait on futures and need no task and no timer of their own.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from seqsvr.batching import Answer, Batch, Outbox
+from seqsvr.calls import Entry, Failure, Op, lost, refused
+from seqsvr.channels import alloc_stub, open_channel
+from seqsvr.errors import TABLE, reason_name
+from seqsvr.routing import ForeignCluster, Router
+from seqsvr.v1 import alloc_pb2
+from seqsvr.wire import reason_of
+
+TICK_S = 0.25
+"""How often an owner with entries in flight is looked at."""
+SILENCE_S = 0.5
+"""An owner that says nothing for this long, with entries in flight, is a suspect."""
+
+Learn = Callable[[alloc_pb2.RoutingTable], bool]
+
+
+class Session:
+    """Entries go in by `submit` and come back settled; nothing else is promised about the stream.
+
+    learn: takes a table that came with an answer; suspect: called, again and again, while the
+    owner is silent though asked. The maxima are those of Outbox.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        router: Router,
+        *,
+        learn: Learn,
+        suspect: Callable[[], None],
+        max_in_flight: int,
+        max_queue: int,
+    ) -> None:
+        self.address = address
+        self._router = router
+        self._learn = learn
+        self._suspect = suspect
+        self.loop = asyncio.get_running_loop()
+        self._outbox = Outbox(address, max_in_flight=max_in_flight, max_queue=max_queue)
+        self._channel = open_channel(address)
+        self._task: asyncio.Task[None] | None = None
+        self._kick: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = float("inf")
+        self._heard_s = 0.0
+        self._connecting = False
+        self._retiring = False
+        self._closing = False
+        self._farewell: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self._outbox.idle
+
+    def submit(self, entry: Entry) -> None:
+        """Queue an entry; it is sent at the end of this turn of the loop if nothing is in flight.
+
+        A full queue settles it with OVERLOADED, which its caller is not to wait out.
+        """
+        if self._closing or not self._outbox.put(entry):
+            text = "this client is closed" if self._closing else "this client's queue is full"
+            entry.fail(Failure("CLOSED" if self._closing else "OVERLOADED", text))
+            return
+        if entry.deadline_s < self._timer_s:
+            self._arm(min(entry.deadline_s, self.loop.time() + TICK_S))
+        kick = self._kick
+        if kick is not None:
+            self._kick = None
+            if not kick.done():
+                kick.set_result(None)
+        elif self._task is None:
+            self._task = self.loop.create_task(self._run())
+
+    def evict(self, moved: Callable[[int], bool]) -> None:
+        """Give back entries of sections that have another owner now.
+
+        What was sent will be answered, by a refusal at least, unless the owner has gone silent.
+        """
+        self._outbox.evict(moved, in_flight=self._silent())
+        self._retire_if_idle()
+
+    def retire(self) -> None:
+        """No route leads here any more: close as soon as nothing is outstanding."""
+        self._retiring = True
+        self._retire_if_idle()
+
+    async def aclose(self) -> None:
+        """Settle what is outstanding with CLOSED and leave. Idempotent."""
+        self._closing = True
+        self._outbox.fail_all(Failure("CLOSED", "the client was closed"))
+        self._disarm()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self._channel.close()
+
+    # --- the stream
+
+    async def _run(self) -> None:
+        failure = lost(self.address, "the session failed")
+        try:
+            # Until the channel is ready nothing can have been sent, so nothing is in doubt.
+            if not await self._connect():
+                failure = lost(self.address, "cannot connect")
+                return
+            stream = alloc_stub(self._channel).Session()
+            async with asyncio.TaskGroup() as tasks:
+                writer = tasks.create_task(self._write(stream))
+                failure = await self._read(stream)
+                writer.cancel()
+        finally:
+            self._task = self._kick = None
+            self._outbox.fail_all(failure)
+
+    async def _connect(self) -> bool:
+        self._connecting, self._heard_s = True, self.loop.time()
+        try:
+            return await self._is_ready()
+        finally:
+            self._connecting = False
+
+    async def _is_ready(self) -> bool:
+        state = self._channel.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.READY:
+            if state in (
+                grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+                grpc.ChannelConnectivity.SHUTDOWN,
+            ):
+                return False
+            await self._channel.wait_for_state_change(state)
+            state = self._channel.get_state(try_to_connect=True)
+        return True
+
+    async def _write(self, stream: Any) -> None:
+        try:
+            while True:
+                batch = self._outbox.take(self.loop.time())
+                if batch is None:
+                    await self._wait_for_kick()
+                else:
+                    await stream.write(self._request(batch))
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            stream.cancel()  # the reader says why
+
+    async def _wait_for_kick(self) -> None:
+        kick = self._kick = self.loop.create_future()
+        room_at_s = self._outbox.room_at_s()
+        if room_at_s is None:
+            await kick
+            return
+        timer = self.loop.call_at(room_at_s, self._kick_writer)
+        try:
+            await kick
+        finally:
+            timer.cancel()
+
+    def _kick_writer(self) -> None:
+        kick, self._kick = self._kick, None
+        if kick is not None and not kick.done():
+            kick.set_result(None)
+
+    async def _read(self, stream: Any) -> Failure:
+        """Settle answers until the stream ends; returns why it did."""
+        try:
+            while (response := await stream.read()) is not grpc.aio.EOF:
+                if response is None:  # bytes that are no message
+                    stream.cancel()
+                    return lost(self.address, "an answer could not be read")
+                self._settle(response)
+            return lost(self.address, "the stream was ended")
+        except grpc.RpcError as error:
+            return self._breakage(error)
+        except asyncio.CancelledError:
+            # grpc raises this too where the *server* says CANCELLED.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return lost(self.address, "the stream was cancelled")
+
+    def _breakage(self, error: grpc.RpcError) -> Failure:
+        reason, table = reason_of(error)
+        if table is not None:
+            self._install(table)
+        text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+        if reason in TABLE and TABLE[reason].retry:
+            return refused(reason, text or "", self.address)
+        return lost(self.address, text or "the stream broke")
+
+    # --- messages
+
+    def _request(self, batch: Batch) -> alloc_pb2.SessionRequest:
+        entries = [entry for entry in batch.entries if entry is not None]
+        uids = [entry.uid for entry in entries]
+        version = self._router.version
+        if batch.op is Op.CURRENT:
+            current = alloc_pb2.BatchGetCurSeqRequest(uids=uids, route_version=version)
+            return alloc_pb2.SessionRequest(id=batch.id, current=current)
+        counts = [entry.count for entry in entries]
+        if counts.count(1) == len(counts):
+            counts = []
+        request = alloc_pb2.BatchGetSeqRequest(uids=uids, counts=counts, route_version=version)
+        return alloc_pb2.SessionRequest(id=batch.id, next=request)
+
+    def _settle(self, response: alloc_pb2.SessionResponse) -> None:
+        self._heard_s = self.loop.time()
+        answer = self._decode(response)
+        if answer is not None:
+            self._outbox.settle(answer, self._router.observe)
+        self._kick_writer()
+        if self._retiring:
+            self._retire_if_idle()
+
+    def _decode(self, response: alloc_pb2.SessionResponse) -> Answer | None:
+        kind = response.WhichOneof("answer")
+        if kind is None:
+            return None
+        answer = Answer(response.id, list(response.indexes), response.more)
+        if kind == "refused":
+            answer.refused = self._failure(response.refused)
+            return answer
+        body = response.next if kind == "next" else response.current
+        if body.HasField("table"):
+            answer.refused = self._install(body.table)
+        answer.seqs = list(body.seqs)
+        answer.epochs = list(body.epochs)
+        if kind == "current":
+            answer.exact = list(response.current.exact)
+        if body.errors:
+            answer.failures = {error.index: self._failure(error) for error in body.errors}
+        return answer
+
+    def _failure(self, error: alloc_pb2.EntryError) -> Failure:
+        wait_s = error.retry_after_ms / 1000
+        return refused(reason_name(error.reason), error.text, self.address, wait_s)
+
+    def _install(self, table: alloc_pb2.RoutingTable) -> Failure | None:
+        """Pass a table on; a failure if the numbers beside it are of another cluster."""
+        try:
+            self._learn(table)
+        except ForeignCluster as error:
+            return Failure("FOREIGN_CLUSTER", f"{self.address}: {error}", self.address)
+        except ValueError as error:
+            return refused("INTERNAL", f"{self.address}: {error}", self.address)
+        return None
+
+    # --- time
+
+    def _arm(self, when_s: float) -> None:
+        self._disarm()
+        self._timer_s = when_s
+        self._timer = self.loop.call_at(when_s, self._on_timer)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_s = None, float("inf")
+
+    def _on_timer(self) -> None:
+        self._disarm()
+        now_s = self.loop.time()
+        if self._silent():
+            self._suspect()
+        next_s = self._outbox.sweep(now_s)
+        if next_s is not None:
+            self._arm(min(next_s, now_s + TICK_S))
+        self._kick_writer()
+        self._retire_if_idle()
+
+    def _silent(self) -> bool:
+        """Whether the owner was asked long ago and has said nothing since, or cannot be reached."""
+        sent_s = self._outbox.oldest_sent_s
+        if sent_s is None:
+            return self._connecting and self.loop.time() - self._heard_s > SILENCE_S
+        return self.loop.time() - max(sent_s, self._heard_s) > SILENCE_S
+
+    def _retire_if_idle(self) -> None:
+        if self._retiring and self._outbox.idle and self._farewell is None:
+            self._farewell = self.loop.create_task(self.aclose())
