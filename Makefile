@@ -18,8 +18,11 @@ $(STAMP): pyproject.toml constraints.txt
 		--constraint constraints.txt --editable '.[server,dev]'
 	touch $@
 
+# On a terminal the service gets a process group of its own: Ctrl-C is then its alone, it hands over
+# and leaves with 0, and so does make, which would otherwise report an interrupt.
 run: $(STAMP)
-	@exec $(BIN)/seqctl up --data $(DATA) --listen 127.0.0.1:$(PORT)
+	@set -- $(BIN)/seqctl up --data $(DATA) --listen 127.0.0.1:$(PORT); \
+	if [ -t 0 ]; then exec bash -mc '"$$@"; exit $$?' run "$$@"; else exec "$$@"; fi
 
 test: check
 	$(BIN)/python -m pytest
