@@ -31,7 +31,7 @@ from allocsvr.raising import Raising
 from allocsvr.releasing import Releasing
 from allocsvr.renewal import Renewal
 from allocsvr.replicas import Replicas, ReplicaTransport
-from allocsvr.section import Section, State
+from allocsvr.section import MAX_STEP, Section, State
 from allocsvr.winning import CHUNK, Winning, ranges
 from clustermap import placement
 from clustermap.clock import Clock
@@ -51,20 +51,29 @@ logger = logging.getLogger(__name__)
 
 MAX_DRIFT = 0.01
 LEASE_TTL_S = 2.0
-REPLICA_TIMEOUT_S = 1.0
+MIN_TTL_S = 0.1
+MAX_TTL_S = 60.0
+REPLICA_TIMEOUT_S = 10.0
 LAG_PERIOD_S = 0.1
 RETRY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Times in seconds; step in numbers; max_drift as a fraction."""
+    """Times in seconds; step in numbers; max_drift as a fraction. Raises ValueError."""
 
     step: int = STEP
     lease_ttl_s: float = LEASE_TTL_S
     max_drift: float = MAX_DRIFT
     replica_timeout_s: float = REPLICA_TIMEOUT_S
     max_waiting: int = 100_000
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.step <= MAX_STEP:
+            raise ValueError(f"step must be in 1..{MAX_STEP}, not {self.step}")
+        if not MIN_TTL_S <= self.lease_ttl_s <= MAX_TTL_S:
+            text = f"lease_ttl_s must be in {MIN_TTL_S}..{MAX_TTL_S}, not {self.lease_ttl_s}"
+            raise ValueError(text)
 
 
 class AllocNode:
@@ -103,7 +112,6 @@ class AllocNode:
         self._floors_changed = asyncio.Event()
         self._waiters: dict[int, dict[asyncio.Future[None], None]] = {}
         self._waiting = 0
-        self._wins = asyncio.Semaphore(4)
         self._won = metrics.epoch_changes.labels("won")
         self._tasks: set[asyncio.Task[None]] = set()
         self._unserved: set[int] = set()
@@ -119,7 +127,8 @@ class AllocNode:
         quorum = self.spec.quorum
         async with asyncio.TaskGroup() as group:
             self._group = group
-            replicas = Replicas(transports, self._spawn, self.options.replica_timeout_s)
+            ttl_s, timeout_s = self.options.lease_ttl_s, self.options.replica_timeout_s
+            replicas = Replicas(transports, self._spawn, timeout_s, min(timeout_s, ttl_s / 2))
             self._raising = Raising(
                 self.clock,
                 replicas,
@@ -186,6 +195,12 @@ class AllocNode:
         """
         self.ledger.draining = True
         await self._release(list(self.ledger.sections.values()))
+
+    async def ready(self) -> None:
+        """Return once every section that is ours is served, and the lease is held."""
+        await self.settled.wait()
+        while not self.ledger.lease.held(self.clock.now_ns()):
+            await self.clock.sleep(0.01)
 
     # -- what callers come for -----------------------------------------------------------------
 
@@ -293,11 +308,11 @@ class AllocNode:
         async with aclosing(follow(self._coordinator, "")) as pictures:
             async for picture in pictures:
                 try:
-                    await self._installed(picture)
+                    self._installed(picture)
                 except MapCorrupt as corrupt:
                     logger.error("event=map_corrupt error=%s", corrupt)
 
-    async def _installed(self, picture: Mapping[str, Versioned]) -> None:
+    def _installed(self, picture: Mapping[str, Versioned]) -> None:
         sets = {
             spec.name: spec
             for spec in (SetSpec.from_json(v.value) for v in _under(picture, SETS_PREFIX))
@@ -308,12 +323,11 @@ class AllocNode:
                 Assignments.from_json(v.value) for v in _under(picture, ASSIGNMENTS_PREFIX)
             )
         }
+        self._reconcile(documents.get(self.spec.name, Assignments(self.spec.name)))
         if self.router.install(routing_table(self.cluster, sets, documents)):
             self.metrics.route_version.set(self.router.version)
-        own = documents.get(self.spec.name, Assignments(self.spec.name))
-        await self._reconcile(own)
 
-    async def _reconcile(self, document: Assignments) -> None:
+    def _reconcile(self, document: Assignments) -> None:
         """Bring what we have and what we should have together."""
         mine = [e for e in document.entries if e.incarnation == self.incarnation]
         desired = {s: e.epoch for e in mine if not e.leaving for s in range(e.first, e.last + 1)}
@@ -353,8 +367,7 @@ class AllocNode:
             self._spawn(self._win(dict(wanted[at : at + CHUNK])))
 
     async def _win(self, wanted: dict[int, int]) -> None:
-        async with self._wins:
-            await self._winning.win(wanted)
+        await self._winning.win(wanted)
 
     async def _release(self, sections: Iterable[Section]) -> None:
         """What was only just being raised is released too: its owner record may be ours already."""

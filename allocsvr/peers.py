@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import grpc
 from seqsvr.errors import TABLE, reason_name
 from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.v1 import alloc_pb2_grpc
-from seqsvr.wire import reason_of
 
 from allocsvr.ledger import Answers
+from allocsvr.rpc import CHANNEL_OPTIONS, RpcFailed, call
 
 
 class Peers:
@@ -23,23 +24,24 @@ class Peers:
     ) -> Answers:
         """What the node at `address` answers; a node that does not answer fails every entry."""
         request = pb.BatchGetSeqRequest(uids=uids, counts=counts, forwarded=True)
+        method = partial(self._stub(address).BatchGetSeq, timeout=timeout_s)
         try:
-            response = await self._stub(address).BatchGetSeq(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            return _failed(len(uids), error)
-        return _answers(response, len(uids))
+            return _answers(await call(method, request, address), len(uids))
+        except RpcFailed as failed:
+            return _failed(len(uids), failed)
 
     async def current(
         self, address: str, uids: Sequence[int], _counts: Sequence[int], timeout_s: float
     ) -> Answers:
         """As `next`, for the last numbers handed out."""
         request = pb.BatchGetCurSeqRequest(uids=uids, forwarded=True)
+        method = partial(self._stub(address).BatchGetCurSeq, timeout=timeout_s)
         try:
-            response = await self._stub(address).BatchGetCurSeq(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            failed = _failed(len(uids), error)
-            failed.exact = [False] * len(uids)
-            return failed
+            response: pb.BatchGetCurSeqResponse = await call(method, request, address)
+        except RpcFailed as failed:
+            answers = _failed(len(uids), failed)
+            answers.exact = [False] * len(uids)
+            return answers
         answers = _answers(response, len(uids))
         answers.exact = list(response.exact)
         return answers
@@ -52,11 +54,7 @@ class Peers:
         channel = self._channels.get(address)
         if channel is None:
             channel = self._channels[address] = grpc.aio.insecure_channel(
-                address,
-                options=[
-                    ("grpc.initial_reconnect_backoff_ms", 50),
-                    ("grpc.max_reconnect_backoff_ms", 1000),
-                ],
+                address, options=CHANNEL_OPTIONS
             )
         return alloc_pb2_grpc.AllocStub(channel)  # type: ignore[no-untyped-call]
 
@@ -65,15 +63,16 @@ def _answers(response: pb.BatchGetSeqResponse | pb.BatchGetCurSeqResponse, size:
     answers = Answers(size)
     answers.seqs = list(response.seqs)
     epochs = list(response.epochs)
-    answers.epochs = epochs if len(epochs) == size else epochs[:1] * size
+    answers.epochs = epochs if len(epochs) == size else (epochs[:1] or [0]) * size
     answers.failures = [(error.index, reason_name(error.reason)) for error in response.errors]
+    for index, _ in answers.failures:
+        answers.epochs[index] = 0
     return answers
 
 
-def _failed(size: int, error: grpc.aio.AioRpcError) -> Answers:
+def _failed(size: int, failed: RpcFailed) -> Answers:
     """The owner cannot be reached, or refuses: its section is on its way to another one."""
-    reason, _ = reason_of(error)
     answers = Answers(size)
-    shown = reason if reason in TABLE else "ACQUIRING"
+    shown = failed.reason if failed.reason in TABLE else "ACQUIRING"
     answers.failures = [(index, shown) for index in range(size)]
     return answers

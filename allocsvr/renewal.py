@@ -69,7 +69,7 @@ class Renewal:
             return await replica.renew(request)
 
         sent_ns = self._clock.now_ns()
-        answer = await self._replicas.ask_one(index, send)
+        answer = await self._replicas.ask_one(index, send, self._replicas.quick_s)
         if isinstance(answer, ReplicaFailed):
             self._failed(index, answer)
             return False

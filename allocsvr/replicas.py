@@ -7,8 +7,8 @@ from typing import Any, Protocol, TypeVar
 import grpc
 from seqsvr.v1 import store_pb2 as pb
 from seqsvr.v1 import store_pb2_grpc
-from seqsvr.wire import reason_of
 
+from allocsvr.rpc import CHANNEL_OPTIONS, RpcFailed, call
 from clustermap.errors import ReplicaFailed
 
 MAX_MESSAGE_BYTES = 16 << 20
@@ -35,8 +35,7 @@ class GrpcReplica:
             address,
             options=[
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.initial_reconnect_backoff_ms", 50),
-                ("grpc.max_reconnect_backoff_ms", 1000),
+                *CHANNEL_OPTIONS,
             ],
         )
         self._stub = store_pb2_grpc.StoreStub(self._channel)  # type: ignore[no-untyped-call]
@@ -59,13 +58,11 @@ class GrpcReplica:
     async def aclose(self) -> None:
         await self._channel.close()
 
-    async def _call(self, method: Callable[..., Awaitable[T]], request: object) -> T:
+    async def _call(self, method: Callable[..., Awaitable[T | None]], request: object) -> T:
         try:
-            return await method(request)
-        except grpc.aio.AioRpcError as error:
-            reason, _ = reason_of(error)
-            text = f"{self.address}: {error.code().name}: {error.details()}"
-            raise ReplicaFailed(reason or "UNREACHABLE", text) from None
+            return await call(method, request, self.address)
+        except RpcFailed as failed:
+            raise ReplicaFailed(failed.reason or "UNREACHABLE", str(failed)) from None
 
 
 class Replicas:
@@ -73,6 +70,9 @@ class Replicas:
 
     Nobody waits for the slowest: a straggler's task ends by its own deadline. `spawn` starts a
     task that its owner will not lose sight of.
+
+    timeout_s: for what a replica answers after an fsync, so it bounds a frozen replica and not a
+    slow disk; quick_s: for what it answers from memory.
     """
 
     def __init__(
@@ -80,10 +80,12 @@ class Replicas:
         transports: Sequence[ReplicaTransport],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         timeout_s: float,
+        quick_s: float,
     ) -> None:
         self.transports = tuple(transports)
         self._spawn = spawn
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
+        self.quick_s = quick_s
 
     def __len__(self) -> int:
         return len(self.transports)
@@ -98,14 +100,18 @@ class Replicas:
             self._spawn(self._ask_one(index, send, on_answer))
 
     async def ask_one(
-        self, index: int, send: Callable[[int, ReplicaTransport], Awaitable[T]]
+        self,
+        index: int,
+        send: Callable[[int, ReplicaTransport], Awaitable[T]],
+        timeout_s: float | None = None,
     ) -> T | ReplicaFailed:
         """The answer of one replica, or what it failed with."""
+        timeout_s = timeout_s or self.timeout_s
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(timeout_s):
                 return await send(index, self.transports[index])
         except TimeoutError:
-            return ReplicaFailed("TIMEOUT", f"replica {index}: no answer in {self._timeout_s} s")
+            return ReplicaFailed("TIMEOUT", f"replica {index}: no answer in {timeout_s} s")
         except ReplicaFailed as failed:
             return failed
 

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 1024
 SCAN_TRIES = 3
+MAX_FENCES = 4
 
 Start = tuple[int, Pages | None]  # base, pages
 
@@ -61,6 +62,7 @@ class Winning:
         self._on_lost = on_lost
         self._on_promise = on_promise
         self._metrics = metrics
+        self._room = asyncio.Semaphore(MAX_FENCES)
 
     async def win(self, wanted: dict[int, int]) -> None:
         """Acquire sections at their epochs (section -> epoch), at most CHUNK of them."""
@@ -68,7 +70,8 @@ class Winning:
             section: Acquisition(section, epoch, self._incarnation, len(self._replicas), self._r)
             for section, epoch in sorted(wanted.items())
         }
-        await self._fence(attempts)
+        async with self._room:  # not while a lease is waited out
+            await self._fence(attempts)
         lost = [a for a in attempts.values() if a.stage is Stage.LOST]
         if lost:
             self._on_lost(lost)
@@ -196,6 +199,8 @@ class Winning:
                 attempt = wanted.get(record.section)
                 if attempt is not None and record.snapshot_epoch == attempt.snapshot_epoch:
                     self._decode(attempt, record.snapshot, starts)
+                    if starts.get(record.section, (0, None))[1] is not None:
+                        await self._clock.sleep(0)  # a full one takes milliseconds
             if not answer.next:
                 return
             require(answer.next > first, "a scan goes forward")

@@ -12,7 +12,9 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -26,7 +28,7 @@ from allocsvr.peers import Peers
 from allocsvr.service import MAX_MESSAGE_BYTES, SERVICE, AllocService
 from seqctl import arguments
 from seqctl.embedded import Wanted, serving
-from seqctl.failures import CommandFailed, NotDone
+from seqctl.failures import CommandFailed, NotDone, WrongUsage
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +102,10 @@ async def _serve(args: argparse.Namespace) -> int:
     registry = CollectorRegistry()
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MAX_RPCS)
     address = _bind(server, args.listen)
-    options = Options(step=args.step, lease_ttl_s=args.lease_ttl_s)
+    try:
+        options = Options(step=args.step, lease_ttl_s=args.lease_ttl_s)
+    except ValueError as bad:
+        raise WrongUsage(str(bad)) from None
     wanted = Wanted(args.section_size, args.uid_limit)
     try:
         async with serving(Path(args.data), address, wanted, options, registry) as node:
@@ -133,23 +138,31 @@ async def _until_stopped(
     await checks.set(READY, _Status.NOT_SERVING)
     await server.start()
     try:
-        if await _first(node.settled, stop):
+        if await _first(node.ready(), stop):
             gc.collect()
             gc.freeze()
             print(f"ready {address}", flush=True)
             await checks.set(READY, _Status.SERVING)
             await stop.wait()
-    finally:
         await checks.set(READY, _Status.NOT_SERVING)
-        async with asyncio.timeout(DRAIN_S):
-            await node.drain()
+        await _drain(node)
+    finally:
         await server.stop(CLOSE_S)
         await peers.aclose()
 
 
-async def _first(wanted: asyncio.Event, stop: asyncio.Event) -> bool:
-    """Wait for either; whether it was `wanted`."""
-    waits = [asyncio.create_task(wanted.wait()), asyncio.create_task(stop.wait())]
+async def _drain(node: AllocNode) -> None:
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            await node.drain()
+    except TimeoutError:
+        text = f"the store took more than {DRAIN_S} s; numbers will jump at the next start"
+        raise NotDone(f"stopped without a hand-over: {text}") from None
+
+
+async def _first(ready: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
+    """Wait for either; whether it was `ready`."""
+    waits = [asyncio.create_task(ready), asyncio.create_task(stop.wait())]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:

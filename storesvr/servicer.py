@@ -23,6 +23,8 @@ SERVICE = "seqsvr.v1.Store"
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", 32 * 2**20),
     ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # nodes keep alive every 10 s
+    ("grpc.keepalive_permit_without_calls", 1),
 )
 
 _S = grpc.StatusCode

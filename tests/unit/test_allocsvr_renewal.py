@@ -1,0 +1,109 @@
+"""One round of renewal at one replica, on a clock that jumps. LEASE-1, LEASE-2, FENCE-1."""
+
+from typing import Any
+
+import pytest
+from cluster_in_a_box import JumpingClock
+from prometheus_client import CollectorRegistry
+from seqsvr.v1 import store_pb2 as pb
+
+from allocsvr.lease import Lease
+from allocsvr.metrics import Metrics
+from allocsvr.renewal import Renewal
+from allocsvr.replicas import Replicas
+from clustermap.errors import ReplicaFailed
+
+S = 10**9
+STORE = 0
+
+
+class Replica:
+    """Says what a test wants, after `takes_s` on the clock."""
+
+    def __init__(self, clock: JumpingClock) -> None:
+        self.clock = clock
+        self.takes_s = 0.0
+        self.asked: list[pb.RenewRequest] = []
+        self.says: Any = pb.RenewResponse()
+
+    async def renew(self, request: pb.RenewRequest) -> pb.RenewResponse:
+        self.asked.append(request)
+        self.clock.advance(self.takes_s)
+        if isinstance(self.says, Exception):
+            raise self.says
+        return pb.RenewResponse(**self.says) if isinstance(self.says, dict) else self.says
+
+
+class Round:
+    def __init__(self, n: int = 1, w: int = 1) -> None:
+        self.clock = JumpingClock()
+        self.replicas = [Replica(self.clock) for _ in range(n)]
+        self.lease = Lease(n, w, 2 * S, 0.01)
+        self.heard: list[tuple[int, int, int, bool]] = []
+        self.renewal = Renewal(
+            self.clock,
+            Replicas(self.replicas, lambda work: None, 5.0, 5.0),  # type: ignore[arg-type]
+            pb.StoreHeader(cluster="c", set="set-0", membership=1),
+            7,
+            self.lease,
+            self.promise,
+            Metrics(CollectorRegistry()),
+        )
+
+    def promise(self, first: int, last: int, epoch: int) -> None:
+        self.heard.append((first, last, epoch, self.lease.held(self.clock.now_ns())))
+
+
+@pytest.fixture
+def round_() -> Round:
+    return Round()
+
+
+async def test_a_grant_counts_from_before_the_send_not_from_the_answer(round_: Round) -> None:
+    round_.replicas[0].takes_s = 1.5
+    sent_ns = round_.clock.now_ns()
+    assert await round_.renewal.once(0)
+    assert round_.lease.deadline_ns <= sent_ns + 2 * S
+    round_.replicas[0].takes_s = 3.0
+    assert await round_.renewal.once(0)
+    assert not round_.lease.held(round_.clock.now_ns())
+
+
+async def test_promises_are_noted_before_the_grant_they_came_with_is_counted(
+    round_: Round,
+) -> None:
+    promises = [pb.EpochRange(first=3, last=4, epoch=9), pb.EpochRange(first=8, last=8, epoch=2)]
+    round_.replicas[0].says = {"promises": promises}
+    assert await round_.renewal.once(0)
+    assert round_.heard == [(3, 4, 9, False), (8, 8, 2, False)]
+    assert round_.lease.held(round_.clock.now_ns())
+
+
+async def test_it_says_how_far_it_has_heard_and_of_which_store(round_: Round) -> None:
+    (replica,) = round_.replicas
+    for store_id, version in ((5, 30), (5, 41), (6, 2), (6, 2)):
+        replica.says = {"store_id": store_id, "fence_version": version}
+        await round_.renewal.once(0)
+    replica.says = ReplicaFailed("TIMEOUT", "")
+    assert not await round_.renewal.once(0)
+    assert not await round_.renewal.once(0)
+    said = [(request.since_store_id, request.since) for request in replica.asked]
+    assert said == [(0, 0), (5, 30), (5, 41), (6, 2), (6, 2), (6, 2)]
+    assert {request.ttl_ns for request in replica.asked} == {2 * S}
+
+
+async def test_a_failure_grants_nothing_and_says_why_the_lease_lapsed() -> None:
+    three = Round(3, 2)
+    for index, reason in enumerate(("CORRUPT", "CORRUPT", "TIMEOUT")):
+        three.replicas[index].says = ReplicaFailed(reason, "")
+    assert not await three.renewal.once(0)
+    assert three.renewal.why_lapsed() == "LEASE_EXPIRED"  # two might still grant
+    assert not await three.renewal.once(1)
+    assert three.renewal.why_lapsed() == "CORRUPT"
+    assert not await three.renewal.once(2)
+    assert three.renewal.why_lapsed() == "STORE_UNAVAILABLE"
+    assert three.lease.deadline_ns == 0
+    for index in (0, 1):
+        three.replicas[index].says = pb.RenewResponse()
+        assert await three.renewal.once(index)
+    assert three.lease.held(three.clock.now_ns())
