@@ -10,7 +10,8 @@ READY; the raise that follows also repairs a value that only a minority holds. W
 the R-th answer changes nothing here.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from allocsvr.lease import wait_ns
@@ -28,7 +29,9 @@ class Stage(Enum):
 class FenceAnswer:
     """What one replica knows of a section, having promised the epoch (or not: `granted`).
 
-    lease_left_ns: the longest that the owner it names may go on, by its lease or by boot grace.
+    leases: nanoseconds left of each lease that the replica has granted. It may know the lease of an
+    owner whose raises it has missed, so all of them count, not only that of the owner it names.
+    grace_ns: boot grace left, during which every lease may be alive.
     """
 
     granted: bool
@@ -38,7 +41,12 @@ class FenceAnswer:
     owner_epoch: int = 0
     released: bool = False
     snapshot_epoch: int = 0
-    lease_left_ns: int = 0
+    leases: Mapping[int, int] = field(default_factory=dict)
+    grace_ns: int = 0
+
+    def left_ns(self, incarnation: int) -> int:
+        """The longest that this owner may go on, as far as the replica knows."""
+        return max(self.leases.get(incarnation, 0), self.grace_ns)
 
 
 class Acquisition:
@@ -117,7 +125,7 @@ class Acquisition:
         if owner_epoch and not released and owner != self._incarnation:
             # Each replica measured before its answer got here: counting from here is late enough.
             self.ready_ns = max(
-                at + wait_ns(answer.lease_left_ns, max_drift) for _, at, answer in self._answers
+                at + wait_ns(answer.left_ns(owner), max_drift) for _, at, answer in self._answers
             )
         self._answers = []
         self.stage = Stage.WAITING

@@ -128,7 +128,13 @@ class AllocNode:
         async with asyncio.TaskGroup() as group:
             self._group = group
             ttl_s, timeout_s = self.options.lease_ttl_s, self.options.replica_timeout_s
-            replicas = Replicas(transports, self._spawn, timeout_s, min(timeout_s, ttl_s / 2))
+            replicas = Replicas(
+                transports,
+                self._spawn,
+                timeout_s,
+                min(timeout_s, ttl_s / 2),
+                [replica.store_id for replica in self.spec.replicas],
+            )
             self._raising = Raising(
                 self.clock,
                 replicas,
@@ -195,6 +201,8 @@ class AllocNode:
         """
         self.ledger.draining = True
         await self._release(list(self.ledger.sections.values()))
+        while self.ledger.sections:  # releases that the map had asked for before
+            await self.clock.sleep(0.001)
 
     async def ready(self) -> None:
         """Return once every section that is ours is served, and the lease is held."""
@@ -271,7 +279,8 @@ class AllocNode:
             first.promised,
         )
         for attempt in attempts:
-            self.ledger.acquiring.discard(attempt.section)
+            if self._begun.get(attempt.section) == attempt.epoch:
+                self.ledger.acquiring.discard(attempt.section)
         self._report({a.section: a.promised for a in attempts if a.promised})
         unanswered = {a.section: a.epoch for a in attempts if not a.promised}
         if unanswered:
@@ -333,10 +342,15 @@ class AllocNode:
         desired = {s: e.epoch for e in mine if not e.leaving for s in range(e.first, e.last + 1)}
         leaving = {s for e in mine if e.leaving for s in range(e.first, e.last + 1)}
         self._desired = desired
+        self.ledger.acquiring &= desired.keys()
         held = self.ledger.sections
-        release = [held[s] for s in leaving if s in held and held[s].state is State.SERVING]
+        live = (State.SERVING, State.RAISING)
+        release = [held[s] for s in leaving if s in held and held[s].state in live]
         for section in list(held.values()):
-            if section.id not in leaving and desired.get(section.id) != section.epoch:
+            if section.id in leaving or desired.get(section.id) == section.epoch:
+                continue
+            # A map that was wiped, or shows an older state, takes nothing away.
+            if document.highest_epoch(section.id, section.id) >= section.epoch:
                 self.ledger.lose(section)
                 self._wake([section.id])
                 self.metrics.epoch_changes.labels("lost").inc()
@@ -353,11 +367,9 @@ class AllocNode:
         new = {}
         stale = {}
         for section, epoch in desired.items():
-            if self._begun.get(section, 0) >= epoch:
-                continue
             if promised(section) > epoch:
                 stale[section] = promised(section)
-            else:
+            elif self._begun.get(section, 0) < epoch:
                 new[section] = epoch
         self._report(stale)
         self._begun.update(new)

@@ -13,7 +13,14 @@ from clustermap.errors import ReplicaFailed
 
 MAX_MESSAGE_BYTES = 16 << 20
 
-T = TypeVar("T")
+T = TypeVar(
+    "T",
+    pb.FenceResponse,
+    pb.RaiseResponse,
+    pb.ReleaseResponse,
+    pb.RenewResponse,
+    pb.ScanResponse,
+)
 
 
 class ReplicaTransport(Protocol):
@@ -71,6 +78,9 @@ class Replicas:
     Nobody waits for the slowest: a straggler's task ends by its own deadline. `spawn` starts a
     task that its owner will not lose sight of.
 
+    store_ids: those that the map names, in order. An answer of another store is none: its data
+    directory may have been begun anew, and would say so by nothing else (NRW-2). Empty: any store.
+
     timeout_s: for what a replica answers after an fsync, so it bounds a frozen replica and not a
     slow disk; quick_s: for what it answers from memory.
     """
@@ -81,11 +91,13 @@ class Replicas:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         timeout_s: float,
         quick_s: float,
+        store_ids: Sequence[int] = (),
     ) -> None:
         self.transports = tuple(transports)
         self._spawn = spawn
         self.timeout_s = timeout_s
         self.quick_s = quick_s
+        self._store_ids = tuple(store_ids)
 
     def __len__(self) -> int:
         return len(self.transports)
@@ -109,11 +121,15 @@ class Replicas:
         timeout_s = timeout_s or self.timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                return await send(index, self.transports[index])
+                answer = await send(index, self.transports[index])
         except TimeoutError:
             return ReplicaFailed("TIMEOUT", f"replica {index}: no answer in {timeout_s} s")
         except ReplicaFailed as failed:
             return failed
+        if self._store_ids and answer.store_id != self._store_ids[index]:
+            text = f"store {answer.store_id:x} answers, not {self._store_ids[index]:x}"
+            return ReplicaFailed("FOREIGN", f"replica {index}: {text}")
+        return answer
 
     async def _ask_one(
         self,

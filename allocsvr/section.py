@@ -46,6 +46,7 @@ class Section:
     """Counters of `size` uids, addressed by index 0..size-1 (uid % section_size)."""
 
     __slots__ = (
+        "_answered",
         "_low",
         "_raised_at_ns",
         "_room",
@@ -97,6 +98,7 @@ class Section:
         self._low = 0
         self._wanted = 0
         self._raised_at_ns = 0
+        self._answered = True
 
     def take(self, index: int, count: int) -> int:
         """First of the next `count` numbers of a uid; USED_UP or EXHAUSTED if there are none."""
@@ -135,24 +137,27 @@ class Section:
 
     def target(self, now_ns: int) -> int:
         """max_seq to ask for now, with the step adapted to how often the section asks."""
-        since = now_ns - self._raised_at_ns
-        if self._raised_at_ns and since < HOT_NS:
-            self.step = min(self.step * 2, MAX_STEP)
-        elif since > COLD_NS:
-            self.step = max(self.step // 2, self.min_step)
-        self._raised_at_ns = now_ns
+        if self._answered:  # asking again is no demand: it must not lift the step
+            since = now_ns - self._raised_at_ns
+            if self._raised_at_ns and since < HOT_NS:
+                self.step = min(self.step * 2, MAX_STEP)
+            elif since > COLD_NS:
+                self.step = max(self.step // 2, self.min_step)
+            self._raised_at_ns = now_ns
+            self._answered = False
         goal = max(self.max_seq, self.base + self._wanted) + self.step
         return min(max(goal, self.found), self.seq_limit)
 
     def raised(self, max_seq: int) -> None:
         """max_seq is durable on W replicas: the window reaches up to it."""
-        if max_seq <= self.max_seq:
-            self.hungry = False
+        self.hungry = False
+        self._answered = True
+        room = max_seq - self.base
+        if room <= self._room:  # not max_seq: a snapshot may have reached the limit already
             return
         self.max_seq = max_seq
-        self._room = max_seq - self.base
-        self._low = self._room - self.step // 2 if max_seq < self.seq_limit else self._room
-        self.hungry = False
+        self._room = room
+        self._low = room - self.step // 2 if max_seq < self.seq_limit else room
 
     @property
     def window(self) -> int:

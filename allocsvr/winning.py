@@ -115,7 +115,6 @@ class Winning:
     ) -> None:
         now_ns = self._clock.now_ns()
         left = {lease.incarnation: lease.left_ns for lease in response.leases}
-        grace_ns = response.boot_grace_ns
         told = set()
         for entry in response.entries:
             attempt = attempts.get(entry.section)
@@ -130,7 +129,8 @@ class Winning:
                 owner_epoch=entry.owner_epoch,
                 released=entry.released,
                 snapshot_epoch=entry.snapshot_epoch,
-                lease_left_ns=max(left.get(entry.owner, 0), grace_ns),
+                leases=left,
+                grace_ns=response.boot_grace_ns,
             )
             attempt.fenced(index, answer, now_ns, self._max_drift)
             if entry.promised > attempt.epoch:

@@ -25,7 +25,8 @@ def answer(
         owner_epoch=owner_epoch,
         released=released,
         snapshot_epoch=snapshot_epoch,
-        lease_left_ns=max((leases or {}).get(owner, 0), grace_ns),
+        leases=leases or {},
+        grace_ns=grace_ns,
     )
 
 
