@@ -63,7 +63,9 @@ class Answering:
         now_ns = self._node.clock.now_ns()
         if batch.current:
             return self._node.ledger.current_batch(batch.uids, now_ns)
-        return self._node.ledger.next_batch(batch.uids, batch.counts, now_ns)
+        answers = self._node.ledger.next_batch(batch.uids, batch.counts, now_ns)
+        self._node.metrics.numbers.inc(handed_out(batch, answers))
+        return answers
 
     def later(self, batch: Batch, answers: Answers) -> Later:
         """What of `answers` is not final: entries that wait, and those to be forwarded."""
@@ -120,14 +122,18 @@ class Answering:
         until = asyncio.get_running_loop().time() + timeout_s
         own = batch.only(indexes)
         answers = self.now(own)
+        grown = False
         while answers.waiting:
             # Between the try that failed and this wait nothing is awaited: no raise is missed.
             left_s = until - asyncio.get_running_loop().time()
             reason = await self._node.grown(section, max(left_s, 0.0))
             again, answers.waiting = answers.waiting, []
             if reason is not None:
+                # The window did grow, but others were there first.
+                reason = "OVERLOADED" if grown else reason
                 answers.failures += [(index, reason) for index in again]
                 break
+            grown = True
             part = self.now(own.only(again))
             merge(answers, again, part)
             answers.waiting = [again[index] for index in part.waiting]
@@ -166,3 +172,10 @@ def pick(whole: Answers, indexes: Sequence[int]) -> Answers:
     place = {index: at for at, index in enumerate(indexes)}
     part.failures = [(place[i], reason) for i, reason in whole.failures if i in place]
     return part
+
+
+def handed_out(batch: Batch, answers: Answers) -> int:
+    """How many numbers a batch of `next` took."""
+    if not batch.counts:
+        return len(batch.uids) - answers.seqs.count(0)
+    return sum(count for count, seq in zip(batch.counts, answers.seqs, strict=True) if seq)

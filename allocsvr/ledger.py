@@ -100,7 +100,8 @@ class Ledger:
         if self.draining or (held is not None and held.state is State.LEAVING):
             return "DRAINING"
         if held is not None or section in self.acquiring:
-            return "ACQUIRING"
+            store = self.why_lapsed() if lapsed else "LEASE_EXPIRED"
+            return "ACQUIRING" if store == "LEASE_EXPIRED" else store
         return "NOT_OWNER"
 
     def promise(self, first: int, last: int, epoch: int) -> list[Section]:

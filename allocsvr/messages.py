@@ -10,7 +10,6 @@ from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.wire import refusal
 
 from allocsvr.answering import Batch
-from allocsvr.ledger import Answers
 
 RETRY_AFTER_MS = {
     "ACQUIRING": 50,
@@ -124,9 +123,3 @@ def compact(epochs: Sequence[int]) -> Sequence[int]:
         return (first,)
     served = set(epochs) - {0}
     return tuple(served) if len(served) <= 1 else epochs
-
-
-def handed_out(batch: Batch, answers: Answers) -> int:
-    if not batch.counts:
-        return len(batch.uids) - answers.seqs.count(0)
-    return sum(count for count, seq in zip(batch.counts, answers.seqs, strict=True) if seq)

@@ -36,12 +36,13 @@ from allocsvr.winning import CHUNK, Winning, ranges
 from clustermap import placement
 from clustermap.clock import Clock
 from clustermap.coordinator import Coordinator, Versioned, follow
-from clustermap.errors import MapCorrupt, MapUnavailable
+from clustermap.errors import MapCorrupt
 from clustermap.model import (
     ASSIGNMENTS_PREFIX,
     SETS_PREFIX,
     Assignments,
     Cluster,
+    Floor,
     SetSpec,
     assignments_key,
     routing_table,
@@ -55,7 +56,8 @@ MIN_TTL_S = 0.1
 MAX_TTL_S = 60.0
 REPLICA_TIMEOUT_S = 10.0
 LAG_PERIOD_S = 0.1
-RETRY_S = 0.5
+RETRY_S = 0.25
+MAX_RETRY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ class AllocNode:
         self._waiters: dict[int, dict[asyncio.Future[None], None]] = {}
         self._waiting = 0
         self._won = metrics.epoch_changes.labels("won")
+        self._seen: dict[str, int] = {}
+        self._retry_s = RETRY_S
         self._tasks: set[asyncio.Task[None]] = set()
         self._unserved: set[int] = set()
 
@@ -143,6 +147,7 @@ class AllocNode:
                 self.incarnation,
                 self._raised,
                 self.promise,
+                self._outdone,
                 self.metrics,
             )
             self._renewal = Renewal(
@@ -170,7 +175,7 @@ class AllocNode:
                 self.metrics,
             )
             self._releasing = Releasing(
-                replicas, quorum.w, self._header, self.incarnation, self.metrics
+                replicas, quorum.w, self._header, self.incarnation, self.promise, self.metrics
             )
             self.ledger.why_lapsed = self._renewal.why_lapsed
             self._watch_gauges()
@@ -207,8 +212,12 @@ class AllocNode:
     async def ready(self) -> None:
         """Return once every section that is ours is served, and the lease is held."""
         await self.settled.wait()
-        while not self.ledger.lease.held(self.clock.now_ns()):
+        while not self.is_ready():
             await self.clock.sleep(0.01)
+
+    def is_ready(self) -> bool:
+        """Whether just now every section that is ours is served."""
+        return self.settled.is_set() and self.ledger.lease.held(self.clock.now_ns())
 
     # -- what callers come for -----------------------------------------------------------------
 
@@ -249,12 +258,18 @@ class AllocNode:
         if lost:
             self._lost(lost, epoch)
 
+    def _outdone(self, section: Section) -> None:
+        """A raise was refused at its own epoch: a broken map gave that to somebody else too."""
+        self.ledger.lose(section)
+        self._lost([section], section.epoch)
+
     def _raised(self, section: Section, max_seq: int) -> None:
         first_time = section.state is State.RAISING
         self.ledger.raised(section, max_seq)
         self._wake([section.id])
         if first_time:
             self._won.inc()
+            self._retry_s = RETRY_S
             self._unserved.discard(section.id)
             self._check_settled()
 
@@ -278,17 +293,18 @@ class AllocNode:
             first.epoch,
             first.promised,
         )
+        unanswered = {a.section: a.epoch for a in attempts if not a.promised}
         for attempt in attempts:
-            if self._begun.get(attempt.section) == attempt.epoch:
+            if attempt.promised and self._begun.get(attempt.section) == attempt.epoch:
                 self.ledger.acquiring.discard(attempt.section)
         self._report({a.section: a.promised for a in attempts if a.promised})
-        unanswered = {a.section: a.epoch for a in attempts if not a.promised}
         if unanswered:
             self._spawn(self._report_later(unanswered))
 
     async def _report_later(self, epochs: Mapping[int, int]) -> None:
         """Too few replicas answered: they may have promised, so that epoch is spent. No hurry."""
-        await self.clock.sleep(random.uniform(RETRY_S / 2, RETRY_S))
+        self._retry_s = min(self._retry_s * 2, MAX_RETRY_S)
+        await self.clock.sleep(random.uniform(self._retry_s / 2, self._retry_s))
         self._report(epochs)
 
     def _still_wanted(self, section: int, epoch: int) -> bool:
@@ -314,27 +330,43 @@ class AllocNode:
     # -- what the map says ---------------------------------------------------------------------
 
     async def _follow_map(self) -> None:
-        async with aclosing(follow(self._coordinator, "")) as pictures:
-            async for picture in pictures:
-                try:
-                    self._installed(picture)
-                except MapCorrupt as corrupt:
-                    logger.error("event=map_corrupt error=%s", corrupt)
+        """Whatever the map's client runs into, an owner that holds its quorum goes on (LEASE-2)."""
+        while True:
+            try:
+                async with aclosing(follow(self._coordinator, "")) as pictures:
+                    async for picture in pictures:
+                        self._installed(picture)
+            except BrokenInvariant:
+                raise
+            except Exception:
+                logger.exception("event=map_not_followed")
+            await self.clock.sleep(random.uniform(RETRY_S / 2, RETRY_S))
 
     def _installed(self, picture: Mapping[str, Versioned]) -> None:
-        sets = {
-            spec.name: spec
-            for spec in (SetSpec.from_json(v.value) for v in _under(picture, SETS_PREFIX))
+        """First our own Set, so that what others wrote about theirs cannot keep us from it."""
+        revisions = {
+            key: held.revision
+            for key, held in picture.items()
+            if key.startswith((SETS_PREFIX, ASSIGNMENTS_PREFIX))
         }
-        documents = {
-            document.set: document
-            for document in (
+        if revisions == self._seen:
+            return
+        self._seen = revisions
+        try:
+            own = picture.get(assignments_key(self.spec.name))
+            if own is not None:
+                self._reconcile(Assignments.from_json(own.value))
+            specs = [SetSpec.from_json(v.value) for v in _under(picture, SETS_PREFIX)]
+            documents = [
                 Assignments.from_json(v.value) for v in _under(picture, ASSIGNMENTS_PREFIX)
+            ]
+            table = routing_table(
+                self.cluster, {s.name: s for s in specs}, {d.set: d for d in documents}
             )
-        }
-        self._reconcile(documents.get(self.spec.name, Assignments(self.spec.name)))
-        if self.router.install(routing_table(self.cluster, sets, documents)):
-            self.metrics.route_version.set(self.router.version)
+            if self.router.install(table):
+                self.metrics.route_version.set(self.router.version)
+        except MapCorrupt as corrupt:
+            logger.error("event=map_corrupt error=%s", corrupt)
 
     def _reconcile(self, document: Assignments) -> None:
         """Bring what we have and what we should have together."""
@@ -346,14 +378,13 @@ class AllocNode:
         held = self.ledger.sections
         live = (State.SERVING, State.RAISING)
         release = [held[s] for s in leaving if s in held and held[s].state in live]
-        for section in list(held.values()):
-            if section.id in leaving or desired.get(section.id) == section.epoch:
-                continue
-            # A map that was wiped, or shows an older state, takes nothing away.
-            if document.highest_epoch(section.id, section.id) >= section.epoch:
-                self.ledger.lose(section)
-                self._wake([section.id])
-                self.metrics.epoch_changes.labels("lost").inc()
+        strays = [
+            section
+            for section in held.values()
+            if section.id not in leaving and desired.get(section.id) != section.epoch
+        ]
+        if strays:
+            self._part_with(strays, document)
         if release:
             self._spawn(self._release(release))
         if not self.ledger.draining:
@@ -361,15 +392,38 @@ class AllocNode:
         self._unserved = {s for s in desired if s not in held or not held[s].serving}
         self._check_settled()
 
+    def _part_with(self, strays: list[Section], document: Assignments) -> None:
+        """Sections that the map gives to others, or to nobody, under an epoch not below ours.
+
+        A map that knows less than our epoch was wiped or is an older copy: it takes nothing away,
+        and is told.
+        """
+        floors: dict[int, int] = {}
+        for floor in document.floors:
+            floors.update(dict.fromkeys(range(floor.first, floor.last + 1), floor.epoch))
+        ahead = {}
+        for section in strays:
+            entry = document.owner(section.id)
+            known = entry.epoch if entry is not None else floors.get(section.id, 0)
+            if known < section.epoch >= floors.get(section.id, 0):
+                ahead[section.id] = section.epoch
+        gone = [s for s in strays if s.id not in ahead]
+        for section in gone:
+            self.ledger.lose(section)
+        self._wake([section.id for section in gone])
+        self.metrics.epoch_changes.labels("lost").inc(len(gone))
+        self._report(ahead)
+
     def _begin(self, desired: Mapping[int, int]) -> None:
         """Start to win what is new. An epoch is tried once: a second fence of it is refused."""
-        promised = self.ledger.promises.highest
+        promised, held = self.ledger.promises.highest, self.ledger.sections
         new = {}
         stale = {}
         for section, epoch in desired.items():
-            if promised(section) > epoch:
-                stale[section] = promised(section)
-            elif self._begun.get(section, 0) < epoch:
+            spent = max(promised(section), self._begun.get(section, 0))
+            if spent > epoch:
+                stale[section] = spent
+            elif self._begun.get(section, 0) < epoch and section not in held:
                 new[section] = epoch
         self._report(stale)
         self._begun.update(new)
@@ -408,24 +462,32 @@ class AllocNode:
             floors, self._floors = self._floors, {}
             try:
                 done = await self._raise_floors(key, floors)
-            except (MapUnavailable, MapCorrupt) as error:
-                logger.warning("event=floor_not_reported error=%s", error)
+            except BrokenInvariant:
+                raise
+            except Exception as error:  # noqa: BLE001 - as in _follow_map
+                logger.warning("event=floor_not_reported error=%r", error)
                 done = False
             if not done:
                 self._report(floors)
-                await self.clock.sleep(random.uniform(0.05, 0.2))
+                await self.clock.sleep(random.uniform(RETRY_S / 2, RETRY_S))
 
     async def _raise_floors(self, key: str, floors: Mapping[int, int]) -> bool:
+        """Tell the map what stood against us; False: it could not be told, or had just changed."""
         held = (await self._coordinator.get(key)).entries.get(key)
         if held is None:
+            return False
+        old = Assignments.from_json(held.value)
+        told = {s: epoch for s, epoch in floors.items() if not self._is_successor(old, s, epoch)}
+        new = placement.raise_floors(old, [Floor(*span) for span in ranges(sorted(told.items()))])
+        if new is old:
             return True
-        old = document = Assignments.from_json(held.value)
-        for first, last, epoch in ranges(sorted(floors.items())):
-            document = placement.raise_floor(document, first, last, epoch)
-        if document is old:
-            return True
-        written = await self._coordinator.transact({key: held.revision}, {key: document.to_json()})
+        written = await self._coordinator.transact({key: held.revision}, {key: new.to_json()})
         return written is not None
+
+    def _is_successor(self, document: Assignments, section: int, epoch: int) -> bool:
+        """The promise is that of the owner which the map has named by now: nothing to outbid."""
+        owner = document.owner(section)
+        return owner is not None and owner.incarnation != self.incarnation and owner.epoch >= epoch
 
     # -- small duties --------------------------------------------------------------------------
 

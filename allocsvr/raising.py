@@ -52,6 +52,7 @@ class Raising:
         incarnation: int,
         on_raised: Callable[[Section, int], None],
         on_promise: Callable[[int, int, int], None],
+        on_outdone: Callable[[Section], None],
         metrics: Metrics,
     ) -> None:
         self._clock = clock
@@ -61,6 +62,7 @@ class Raising:
         self._incarnation = incarnation
         self._on_raised = on_raised
         self._on_promise = on_promise
+        self._on_outdone = on_outdone
         self._metrics = metrics
         self._pending: dict[Section, None] = {}
         self._flying: dict[Section, None] = {}
@@ -132,6 +134,8 @@ class Raising:
                 decided[outcome] += 1
                 del flight.open[section.id]
                 self._decided(section, target, outcome)
+                if outcome is Outcome.LOST and section.id in refused:
+                    self._outdone(section)
         for outcome, count in decided.items():
             self._metrics.raises.labels(outcome.value).inc(count)
         if not flight.open and not flight.done:
@@ -140,6 +144,11 @@ class Raising:
             seconds = (self._clock.now_ns() - flight.sent_ns) / 1e9
             self._metrics.raise_seconds.observe(seconds)
             self._changed.set()
+
+    def _outdone(self, section: Section) -> None:
+        if section.state in (State.RAISING, State.SERVING):
+            self._pending.pop(section, None)
+            self._on_outdone(section)
 
     def _decided(self, section: Section, target: int, outcome: Outcome) -> None:
         del self._flying[section]

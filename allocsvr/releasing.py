@@ -7,7 +7,7 @@ out, or starts from the ceiling.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from seqsvr.v1 import store_pb2 as pb
 
@@ -33,24 +33,26 @@ class Releasing:
         w: int,
         header: pb.StoreHeader,
         incarnation: int,
+        on_promise: Callable[[int, int, int], None],
         metrics: Metrics,
     ) -> None:
         self._replicas = replicas
         self._w = w
         self._header = header
         self._incarnation = incarnation
+        self._on_promise = on_promise
         self._metrics = metrics
 
     async def release(self, sections: Sequence[Section]) -> None:
         """Returns once each request is decided; what failed is logged."""
         async for chunk in self._chunks(sections):
-            outcome = await self._release(chunk)
-            self._metrics.epoch_changes.labels(
-                "released" if outcome is Outcome.WON else "abandoned"
-            ).inc(len(chunk))
-            if outcome is not Outcome.WON:
+            released = await self._release(chunk)
+            abandoned = len(chunk) - released
+            self._metrics.epoch_changes.labels("released").inc(released)
+            if abandoned:
+                self._metrics.epoch_changes.labels("abandoned").inc(abandoned)
                 logger.warning(
-                    "event=release_failed sections=%d first=%d", len(chunk), chunk[0].section
+                    "event=release_failed sections=%d first=%d", abandoned, chunk[0].section
                 )
 
     async def _chunks(self, sections: Sequence[Section]) -> AsyncIterator[list[pb.ReleaseEntry]]:
@@ -70,23 +72,30 @@ class Releasing:
         if chunk:
             yield chunk
 
-    async def _release(self, chunk: list[pb.ReleaseEntry]) -> Outcome:
+    async def _release(self, chunk: list[pb.ReleaseEntry]) -> int:
+        """How many sections W replicas have marked as released."""
         request = pb.ReleaseRequest(
             header=self._header, incarnation=self._incarnation, entries=chunk
         )
-        tally = Tally(len(self._replicas), self._w)
+        tallies = {e.section: Tally(len(self._replicas), self._w) for e in chunk}
         decided = asyncio.Event()
 
         async def send(_: int, replica: ReplicaTransport) -> pb.ReleaseResponse:
             return await replica.release(request)
 
         def on_answer(index: int, answer: pb.ReleaseResponse | ReplicaFailed) -> None:
-            usable = not isinstance(answer, ReplicaFailed)
+            refused: set[int] = set()
             if isinstance(answer, ReplicaFailed):
                 logger.warning("event=release_failed replica=%d error=%s", index, answer)
-            if tally.vote(index, usable) is not Outcome.PENDING:
+                refused = set(tallies)
+            else:
+                for entry in answer.refused:
+                    refused.update(range(entry.first, entry.last + 1))
+                    self._on_promise(entry.first, entry.last, entry.epoch)
+            outcomes = {t.vote(index, s not in refused) for s, t in tallies.items()}
+            if Outcome.PENDING not in outcomes:
                 decided.set()
 
         self._replicas.ask(send, on_answer)
         await decided.wait()
-        return tally.outcome
+        return sum(tally.outcome is Outcome.WON for tally in tallies.values())

@@ -96,7 +96,7 @@ class Section:
         self.max_seq = self.highest()
         self._room = 0
         self._low = 0
-        self._wanted = 0
+        self._wanted = self.max_seq - base
         self._raised_at_ns = 0
         self._answered = True
 

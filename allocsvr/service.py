@@ -14,7 +14,7 @@ from seqsvr.invariants import BrokenInvariant
 from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.wire import table_to_wire
 
-from allocsvr.answering import Answering, Batch, Later, pick
+from allocsvr.answering import Answering, Batch, Later, handed_out, pick
 from allocsvr.ledger import Answers
 from allocsvr.messages import (
     Refused,
@@ -22,7 +22,6 @@ from allocsvr.messages import (
     current_batch,
     explained,
     forwards,
-    handed_out,
     next_batch,
 )
 from allocsvr.metrics import Metrics
@@ -37,10 +36,12 @@ MAX_MESSAGE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """wait_s: longest an entry waits for a raise or another node; late_batches: per Session."""
+    """wait_s: longest an entry waits for a raise or another node; late_batches: unfinished ones of
+    a Session, above which entries that would have to wait are told OVERLOADED.
+    """
 
     wait_s: float = 1.0
-    late_batches: int = 64
+    late_batches: int = 512
 
 
 class Malformed:
@@ -72,6 +73,7 @@ class AllocService:
         self._answering = answering
         self._metrics = metrics
         self._limits = limits or Limits()
+        self._session_seconds = metrics.request_seconds.labels("Session")
         self._table: tuple[int, pb.RoutingTable] = (0, pb.RoutingTable())
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -178,8 +180,6 @@ class AllocService:
             batch, wait_s if left_s is None else min(wait_s, left_s)
         )
         self._metrics.batch_entries.labels(rpc).observe(len(batch.uids))
-        if not batch.current:
-            self._metrics.numbers.inc(handed_out(batch, answers))
         return answers
 
     # -- sessions ------------------------------------------------------------------------------
@@ -188,27 +188,25 @@ class AllocService:
         """Reads on only when an answer is on its way: a caller that does not read stops itself."""
         self._metrics.sessions.inc()
         stream = _Stream(context)
-        room = asyncio.Semaphore(self._limits.late_batches)
+        request = None
         try:
             async with asyncio.TaskGroup() as late:
                 while (request := await context.read()) is not grpc.aio.EOF:
                     if isinstance(request, Malformed):
                         break
-                    await self._one(request, stream, late, room)
+                    await self._one(request, stream, late)
         except* BrokenInvariant as group:
             self._node.broken(BrokenInvariant(str(group.exceptions)))
             raise
+        except* grpc.aio.InternalError:
+            pass  # the caller has gone while something was on its way to it
         finally:
             self._metrics.sessions.dec()
         if isinstance(request, Malformed):
             await abort(context, Refused("MALFORMED", request.text))
 
     async def _one(
-        self,
-        request: pb.SessionRequest,
-        stream: "_Stream",
-        late: asyncio.TaskGroup,
-        room: asyncio.Semaphore,
+        self, request: pb.SessionRequest, stream: "_Stream", late: asyncio.TaskGroup
     ) -> None:
         start = time.perf_counter()
         kind = request.WhichOneof("batch")
@@ -222,14 +220,15 @@ class AllocService:
             await stream.write(pb.SessionResponse(id=request.id, refused=refused.entry()))
             return
         answers = self._answering.now(batch)
-        if not answers.waiting and not (batch.forward and answers.failures):
-            await self._send(stream, request, batch, answers)
-        elif later := self._answering.later(batch, answers):
-            await room.acquire()
-            late.create_task(self._late(request, batch, answers, later, stream, room))
-        else:
-            await self._send(stream, request, batch, answers)
-        self._metrics.request_seconds.labels("Session").observe(time.perf_counter() - start)
+        if answers.waiting or (batch.forward and answers.failures):
+            later = self._answering.later(batch, answers)
+            if later and stream.late < self._limits.late_batches:
+                stream.late += 1
+                late.create_task(self._late(request, batch, answers, later, stream, start))
+                return
+            answers.failures += [(index, "OVERLOADED") for index in later.indexes()]
+        await self._send(stream, request, batch, answers)
+        self._session_seconds.observe(time.perf_counter() - start)
 
     async def _late(
         self,
@@ -238,7 +237,7 @@ class AllocService:
         answers: Answers,
         later: Later,
         stream: "_Stream",
-        room: asyncio.Semaphore,
+        start: float,
     ) -> None:
         """First what is ready, then group after group."""
         try:
@@ -252,7 +251,8 @@ class AllocService:
                 left -= len(indexes)
                 await self._send(stream, request, batch.only(indexes), part, indexes, left > 0)
         finally:
-            room.release()
+            stream.late -= 1
+            self._session_seconds.observe(time.perf_counter() - start)
 
     async def _send(
         self,
@@ -275,12 +275,10 @@ class AllocService:
         response.next.CopyFrom(
             self._next_response("Session", batch, answers, request.next.route_version)
         )
-        count = handed_out(batch, answers)
-        self._metrics.numbers.inc(count)
         try:
             await stream.write(response)
         except BaseException:
-            self._metrics.skipped.labels("undelivered").inc(count)
+            self._metrics.skipped.labels("undelivered").inc(handed_out(batch, answers))
             raise
 
     # -- answers -------------------------------------------------------------------------------
@@ -346,6 +344,7 @@ class _Stream:
     """Writes of one Session, one at a time."""
 
     def __init__(self, context: Any) -> None:
+        self.late = 0  # batches that are not finished
         self._context = context
         self._lock = asyncio.Lock()
 

@@ -24,7 +24,6 @@ from clustermap.errors import ReplicaFailed
 logger = logging.getLogger(__name__)
 
 CHUNK = 1024
-SCAN_TRIES = 3
 MAX_FENCES = 4
 
 Start = tuple[int, Pages | None]  # base, pages
@@ -150,7 +149,7 @@ class Winning:
                 attempt.stage = Stage.LOST
                 continue
             if not self._wanted(attempt.section, attempt.epoch):
-                continue
+                continue  # the node has parted with it, and said so
             base, pages = starts.get(attempt.section, (attempt.found, None))
             if attempt.section not in starts and attempt.found:
                 self._metrics.ceiling_start(attempt.found, self._step)
@@ -163,24 +162,38 @@ class Winning:
         """What previous owners left. A snapshot that cannot be had costs a jump, nothing else.
 
         It may be read after the fence: its epoch is fixed, and nothing below our epoch can be
-        released any more.
+        released any more. Replicas that freeze now may cost one lease time, not more.
         """
         starts: dict[int, Start] = {}
-        for _ in range(SCAN_TRIES):
-            missing = {a.section: a for a in attempts if a.section not in starts}
-            for index in {replica for a in missing.values() for replica in a.snapshot_from}:
-                here = {s: a for s, a in missing.items() if index in a.snapshot_from}
-                await self._scan(index, here, starts)
-        for attempt in attempts:
-            if attempt.section not in starts:
-                logger.warning("event=snapshot_missing section=%d", attempt.section)
+        try:
+            async with asyncio.timeout(self._ledger.lease.ttl_ns / 1e9):
+                for choice in range(len(self._replicas)):
+                    await self._scan_all(attempts, choice, starts)
+        except TimeoutError:
+            logger.warning("event=snapshots_late")
+        missing = sum(attempt.section not in starts for attempt in attempts)
+        if missing:
+            logger.warning("event=snapshots_missing sections=%d", missing)
         return starts
+
+    async def _scan_all(
+        self, attempts: list[Acquisition], choice: int, starts: dict[int, Start]
+    ) -> None:
+        """Ask for what is still missing at the choice-th replica that has it, all at once."""
+        wanted: dict[int, dict[int, Acquisition]] = {}
+        for attempt in attempts:
+            if attempt.section not in starts and choice < len(attempt.snapshot_from):
+                index = attempt.snapshot_from[choice]
+                wanted.setdefault(index, {})[attempt.section] = attempt
+        async with asyncio.TaskGroup() as group:
+            for index, here in wanted.items():
+                group.create_task(self._scan(index, here, starts))
 
     async def _scan(
         self, index: int, wanted: dict[int, Acquisition], starts: dict[int, Start]
     ) -> None:
         """Read pages of records with snapshots from one replica, until all of `wanted` were met."""
-        first, last = min(wanted, default=0), max(wanted, default=-1)
+        first, last = min(wanted), max(wanted)
         while first <= last:
             request = pb.ScanRequest(
                 header=self._header, first=first, last=last, limit=CHUNK, with_snapshots=True
@@ -191,7 +204,7 @@ class Winning:
             ) -> pb.ScanResponse:
                 return await replica.scan(request)
 
-            answer = await self._replicas.ask_one(index, send)
+            answer = await self._replicas.ask_one(index, send, self._replicas.quick_s)
             if isinstance(answer, ReplicaFailed):
                 logger.warning("event=scan_failed replica=%d error=%s", index, answer)
                 return

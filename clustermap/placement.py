@@ -56,8 +56,7 @@ def unassign(document: Assignments, first: int, last: int) -> Assignments:
     ranges = [_range(first, last)]
     floors = document.floors
     gone = _within(document.entries, ranges)
-    for entry in gone:
-        floors = _raised(floors, entry.first, entry.last, entry.epoch)
+    floors = _raised(floors, [Floor(entry.first, entry.last, entry.epoch) for entry in gone])
     return _next(document, _without(document.entries, ranges), floors) if gone else document
 
 
@@ -72,7 +71,12 @@ def mark_leaving(document: Assignments, first: int, last: int) -> Assignments:
 
 def raise_floor(document: Assignments, first: int, last: int, epoch: int) -> Assignments:
     """Note that a replica has promised `epoch` for sections `first..last`. Never lowers one."""
-    floors = _raised(document.floors, first, last, epoch)
+    return raise_floors(document, [Floor(*_range(first, last), epoch)])
+
+
+def raise_floors(document: Assignments, promised: Sequence[Floor]) -> Assignments:
+    """The same for many ranges at once, by rising section and not overlapping; one change."""
+    floors = _raised(document.floors, promised)
     outbid = [
         Range(low, high)
         for entry, floor, low, high in _overlaps(document.entries, floors)
@@ -122,12 +126,12 @@ def _next(
     return Assignments(document.set, document.version + 1, _merged(entries), _merged(floors))
 
 
-def _raised(floors: Sequence[Floor], first: int, last: int, epoch: int) -> tuple[Floor, ...]:
-    ranges = [_range(first, last)]
-    inside = _within(floors, ranges)
-    higher = [replace(floor, epoch=max(floor.epoch, epoch)) for floor in inside]
-    fresh = [Floor(gap.first, gap.last, epoch) for gap in _gaps(inside, first, last)]
-    return _merged([*_without(floors, ranges), *higher, *fresh])
+def _raised(floors: Sequence[Floor], promised: Sequence[Floor]) -> tuple[Floor, ...]:
+    both = [
+        Floor(first, last, max(old.epoch, new.epoch))
+        for old, new, first, last in _overlaps(floors, promised)
+    ]
+    return _merged([*_without(floors, promised), *_without(promised, floors), *both])
 
 
 def _range(first: int, last: int) -> Range:
@@ -160,7 +164,7 @@ def _within(spans: Sequence[Span], ranges: Sequence[Range]) -> list[Span]:
     ]
 
 
-def _without(spans: Sequence[Span], ranges: Sequence[Range]) -> tuple[Span, ...]:
+def _without(spans: Sequence[Span], ranges: Sequence[Spanning]) -> tuple[Span, ...]:
     """The parts of the spans that lie in none of the ranges."""
     if not spans:
         return ()

@@ -55,6 +55,9 @@ MAP = "map.json"
 FOUNDING = "FOUNDING"
 REPLICA = "store-0"
 RETRY_S = 0.2
+MAX_RETRY_S = 10.0
+# About 1 KB and 30 microseconds of start-up each.
+MAX_SECTIONS = 1_000_000
 # What a fresh file system leaves in a directory.
 _IGNORED = {"LOCK", "lost+found"}
 
@@ -74,13 +77,14 @@ async def serving(
     """A node over `data`, followed by whatever the map says; raises NotDone or WrongUsage."""
     async with AsyncExitStack() as stack:
         try:
+            refuse_strangers(data)
             directory = Directory(data, create=True)
             stack.callback(directory.close)
             await found(data, wanted)
             coordinator = await EmbeddedCoordinator.open(data)
             stack.push_async_callback(coordinator.aclose)
             cluster, spec = await _read(coordinator, wanted)
-            store = _store(data, cluster, spec, registry)
+            store = await _store(data, cluster, spec, registry)
         except (EngineError, MapCorrupt, MapUnavailable) as error:
             raise NotDone(str(error)) from None
         stack.push_async_callback(store.aclose)
@@ -106,6 +110,36 @@ async def serving(
                 owning.cancel()
 
 
+def refuse_strangers(data: Path) -> None:
+    """A directory that holds something else is not touched; raises NotDone."""
+    try:
+        names = {entry.name for entry in data.iterdir()} - _IGNORED
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise NotDone(f"{data}: {error.strerror}") from None
+    if names and not names & {MAP, FOUNDING}:
+        raise NotDone(
+            f"{data} holds {min(names)!r} but no {MAP}: it is not a data directory of seqsvr, "
+            "or has lost its cluster map"
+        )
+
+
+def _new_cluster(wanted: Wanted) -> Cluster:
+    try:
+        cluster = Cluster(
+            secrets.token_hex(8), wanted.section_size or SECTION_SIZE, wanted.uid_limit or UID_LIMIT
+        )
+    except ValueError as error:
+        raise WrongUsage(str(error)) from None
+    if cluster.layout.sections > MAX_SECTIONS:
+        raise WrongUsage(
+            f"{cluster.layout.sections} sections are more than one process serves "
+            f"({MAX_SECTIONS}): take a greater section_size or a lower uid_limit"
+        )
+    return cluster
+
+
 async def found(data: Path, wanted: Wanted) -> None:
     """Set a blank directory up; what a crash left half done is begun anew."""
     marker = data / FOUNDING
@@ -114,15 +148,8 @@ async def found(data: Path, wanted: Wanted) -> None:
         (data / MAP).unlink(missing_ok=True)
     elif (data / MAP).exists():
         return
-    elif strangers := sorted(p.name for p in data.iterdir() if p.name not in _IGNORED):
-        raise NotDone(
-            f"{data} holds {strangers[0]!r} but no {MAP}: it is not a data directory of seqsvr, "
-            "or has lost its cluster map"
-        )
+    cluster = _new_cluster(wanted)
     _touch(marker)
-    cluster = Cluster(
-        secrets.token_hex(8), wanted.section_size or SECTION_SIZE, wanted.uid_limit or UID_LIMIT
-    )
     store = open_service(data / STORE, _identity(cluster), create=True)
     store_id = store.identity.store_id
     await store.aclose()
@@ -146,8 +173,10 @@ async def own(coordinator: Coordinator, spec: SetSpec, node: Node) -> None:
     key = assignments_key(spec.name)
     async with aclosing(follow(coordinator, key)) as pictures:
         async for _ in pictures:
-            while not await _assigned(coordinator, key, spec, node):  # noqa: ASYNC110 - no poll
-                await asyncio.sleep(RETRY_S)
+            wait_s = RETRY_S
+            while not await _assigned(coordinator, key, spec, node):
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, MAX_RETRY_S)
 
 
 async def _assigned(coordinator: Coordinator, key: str, spec: SetSpec, node: Node) -> bool:
@@ -179,18 +208,25 @@ async def _read(coordinator: Coordinator, wanted: Wanted) -> tuple[Cluster, SetS
     return found, SetSpec.from_json(spec.value)
 
 
-def _store(
+async def _store(
     data: Path, cluster: Cluster, spec: SetSpec, registry: CollectorRegistry
 ) -> StoreService:
     """The replica that the map names; no boot grace, since LOCK outlives no owner."""
     wanted = _identity(cluster)._replace(store_id=spec.replicas[0].store_id)
     try:
-        return open_service(data / STORE, wanted, create=False, registry=registry)
+        store = open_service(data / STORE, wanted, create=False, registry=registry)
     except Blank as blank:
         raise NotDone(
             f"{blank}, but the cluster map says that there was one: its max_seq values are lost, "
             "and starting from 0 would repeat numbers; restore the store from a backup"
         ) from None
+    if store.out_of_quorum:
+        await store.aclose()
+        raise NotDone(
+            f"the store in {data / STORE} is damaged ({store.out_of_quorum}): restore it from a "
+            "backup"
+        )
+    return store
 
 
 def _identity(cluster: Cluster) -> Identity:

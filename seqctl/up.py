@@ -11,6 +11,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -36,6 +37,7 @@ READY = "seqsvr.ready"
 EXIT_FATAL = 70
 DRAIN_S = 20.0
 CLOSE_S = 0.5
+TELL_S = 0.1
 MAX_RPCS = 10_000
 OPTIONS = [
     ("grpc.so_reuseport", 0),  # or a second server would bind the same port without a word
@@ -142,13 +144,26 @@ async def _until_stopped(
             gc.collect()
             gc.freeze()
             print(f"ready {address}", flush=True)
-            await checks.set(READY, _Status.SERVING)
+            telling = asyncio.create_task(_tell(checks, node))
             await stop.wait()
+            telling.cancel()
         await checks.set(READY, _Status.NOT_SERVING)
         await _drain(node)
     finally:
         await server.stop(CLOSE_S)
         await peers.aclose()
+
+
+async def _tell(checks: health.aio.HealthServicer, node: AllocNode) -> None:
+    """Keep the health of READY true to what the node can do."""
+    told = None
+    while True:
+        ready = node.is_ready()
+        if ready is not told:
+            told = ready
+            await checks.set(READY, _Status.SERVING if ready else _Status.NOT_SERVING)
+            logger.info("event=%s", "ready" if ready else "not_ready")
+        await asyncio.sleep(TELL_S)
 
 
 async def _drain(node: AllocNode) -> None:
@@ -173,12 +188,16 @@ async def _first(ready: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
 
 def _bind(server: grpc.aio.Server, listen: str) -> str:
     """Take the port before anything else is touched; its address."""
-    host = listen.rpartition(":")[0]
+    host, _, port = listen.rpartition(":")
     try:
-        port = server.add_insecure_port(listen)
-    except RuntimeError:
-        raise NotDone(f"cannot listen on {listen}: it is in use, or no address of ours") from None
-    return f"{host}:{port}"
+        # grpc reports a port that it cannot have in its own log only, and at length.
+        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+        socket.create_server((host.strip("[]"), int(port)), family=family).close()
+        taken = server.add_insecure_port(listen)
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise NotDone(f"cannot listen on {listen}: {why}") from None
+    return f"{host}:{taken}"
 
 
 def _serve_metrics(listen: str, registry: CollectorRegistry) -> None:
@@ -187,7 +206,7 @@ def _serve_metrics(listen: str, registry: CollectorRegistry) -> None:
     host, _, port = listen.rpartition(":")
     try:
         start_http_server(int(port), host, registry)
-    except (OSError, ValueError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         raise NotDone(f"cannot serve metrics on {listen}: {error}") from None
 
 

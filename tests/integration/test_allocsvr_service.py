@@ -466,19 +466,24 @@ async def test_a_cancelled_session_leaves_nothing_waiting(one: Served) -> None:
     await alive(one)
 
 
-async def test_late_batches_of_a_session_are_bounded(one: Served) -> None:
+async def test_a_session_with_too_many_late_batches_is_told_so_and_stays_usable(
+    one: Served,
+) -> None:
     one.member.links[0].hang("raise_max")
     call = one.stub.Session()
     await call.write(nexts(1, [5], [100]))
     await read(call)
     for id_ in range(2, 12):
-        await call.write(nexts(id_, [5]))
-    await eventually(lambda: one.member.node._waiting == 4)
-    await asyncio.sleep(0.05)
+        await call.write(nexts(id_, [5, 6]))
+    seen = [await read(call) for _ in range(10)]
+    refused = [answer for answer in seen if not answer.more]
     assert one.member.node._waiting == 4  # late_batches
+    assert [answer.id for answer in refused] == list(range(6, 12))
+    assert all(answer.next.seqs[1] for answer in refused)  # what was ready is not lost
+    assert {e.reason for a in refused for e in a.next.errors} == {pb.REASON_OVERLOADED}
     one.member.links[0].heal()
-    got = sorted([(await read(call)).next.seqs[0] for _ in range(10)])
-    assert got == list(range(101, 111))
+    got = sorted([(await read(call)).next.seqs[0] for _ in range(4)])
+    assert got == list(range(101, 105))
     call.cancel()
 
 
