@@ -31,6 +31,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/*/
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
 	$(BIN)/python proto/generate.py --check

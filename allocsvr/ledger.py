@@ -12,11 +12,10 @@ window, the later ones wait behind it.
 
 from collections.abc import Callable, Sequence
 
-from seqsvr.invariants import require
-from seqsvr.sections import MAX_COUNT, Layout
-
 from allocsvr.lease import Lease, Promises
 from allocsvr.section import EXHAUSTED, USED_UP, Section, State
+from seqsvr.invariants import require
+from seqsvr.sections import MAX_COUNT, Layout
 
 
 class Answers:

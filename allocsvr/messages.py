@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from google.rpc import status_pb2
+
+from allocsvr.answering import Batch
 from seqsvr.errors import reason_value
 from seqsvr.sections import MAX_BATCH, MAX_COUNT
 from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.wire import refusal
-
-from allocsvr.answering import Batch
 
 RETRY_AFTER_MS = {
     "ACQUIRING": 50,

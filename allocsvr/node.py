@@ -18,11 +18,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from seqsvr.invariants import BrokenInvariant
-from seqsvr.routing import Router, RoutingTable
-from seqsvr.sections import STEP
-from seqsvr.v1 import store_pb2 as pb
-
 from allocsvr.acquisition import Acquisition
 from allocsvr.lease import Lease
 from allocsvr.ledger import Ledger
@@ -47,6 +42,10 @@ from clustermap.model import (
     assignments_key,
     routing_table,
 )
+from seqsvr.invariants import BrokenInvariant
+from seqsvr.routing import Router, RoutingTable
+from seqsvr.sections import STEP
+from seqsvr.v1 import store_pb2 as pb
 
 logger = logging.getLogger(__name__)
 

@@ -12,14 +12,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from seqsvr.v1 import store_pb2 as pb
-
 from allocsvr.metrics import Metrics
 from allocsvr.quorum import Outcome, Tally
 from allocsvr.replicas import Replicas, ReplicaTransport
 from allocsvr.section import Section, State
 from clustermap.clock import Clock
 from clustermap.errors import ReplicaFailed
+from seqsvr.v1 import store_pb2 as pb
 
 logger = logging.getLogger(__name__)
 

@@ -9,14 +9,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from seqsvr.v1 import store_pb2 as pb
-
 from allocsvr.metrics import Metrics
 from allocsvr.quorum import Outcome, Tally
 from allocsvr.replicas import Replicas, ReplicaTransport
 from allocsvr.section import Section
 from allocsvr.snapshot import encode
 from clustermap.errors import ReplicaFailed
+from seqsvr.v1 import store_pb2 as pb
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,12 @@ import logging
 import random
 from collections.abc import Callable
 
-from seqsvr.v1 import store_pb2 as pb
-
 from allocsvr.lease import Lease
 from allocsvr.metrics import Metrics
 from allocsvr.replicas import Replicas, ReplicaTransport
 from clustermap.clock import Clock
 from clustermap.errors import ReplicaFailed
+from seqsvr.v1 import store_pb2 as pb
 
 logger = logging.getLogger(__name__)
 

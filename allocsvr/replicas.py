@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 import grpc
-from seqsvr.v1 import store_pb2 as pb
-from seqsvr.v1 import store_pb2_grpc
 
 from allocsvr.rpc import CHANNEL_OPTIONS, RpcFailed, call
 from clustermap.errors import ReplicaFailed
+from seqsvr.v1 import store_pb2 as pb
+from seqsvr.v1 import store_pb2_grpc
 
 MAX_MESSAGE_BYTES = 16 << 20
 

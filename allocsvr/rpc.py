@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import grpc
+
 from seqsvr.wire import reason_of
 
 T = TypeVar("T")

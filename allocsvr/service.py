@@ -9,10 +9,6 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from seqsvr.errors import TABLE
-from seqsvr.invariants import BrokenInvariant
-from seqsvr.v1 import alloc_pb2 as pb
-from seqsvr.wire import table_to_wire
 
 from allocsvr.answering import Answering, Batch, Later, handed_out, pick
 from allocsvr.ledger import Answers
@@ -26,6 +22,10 @@ from allocsvr.messages import (
 )
 from allocsvr.metrics import Metrics
 from allocsvr.node import AllocNode
+from seqsvr.errors import TABLE
+from seqsvr.invariants import BrokenInvariant
+from seqsvr.v1 import alloc_pb2 as pb
+from seqsvr.wire import table_to_wire
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
 
-from seqsvr.invariants import require
-from seqsvr.v1 import store_pb2 as pb
-
 from allocsvr.acquisition import Acquisition, FenceAnswer, Stage
 from allocsvr.ledger import Ledger
 from allocsvr.metrics import Metrics
@@ -20,6 +17,8 @@ from allocsvr.section import Section
 from allocsvr.snapshot import BadSnapshot, Pages, decode
 from clustermap.clock import Clock
 from clustermap.errors import ReplicaFailed
+from seqsvr.invariants import require
+from seqsvr.v1 import store_pb2 as pb
 
 logger = logging.getLogger(__name__)
 

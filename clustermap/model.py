@@ -23,11 +23,10 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from seqsvr.routing import Route, RoutingTable
-from seqsvr.sections import SECTION_SIZE, SEQ_LIMIT, UID_LIMIT, Layout
-
 from clustermap.documents import U64_MAX, Fields, decode, encode, hex64
 from clustermap.errors import MapCorrupt
+from seqsvr.routing import Route, RoutingTable
+from seqsvr.sections import SECTION_SIZE, SEQ_LIMIT, UID_LIMIT, Layout
 
 SECTION_MAX = 2**63 - 1
 DEFAULT_SET = "set-0"

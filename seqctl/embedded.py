@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
-from seqsvr.sections import SECTION_SIZE, UID_LIMIT
 
 from allocsvr.metrics import Metrics
 from allocsvr.node import AllocNode, Options
@@ -43,6 +42,7 @@ from clustermap.model import (
     set_key,
 )
 from seqctl.failures import NotDone, WrongUsage
+from seqsvr.sections import SECTION_SIZE, UID_LIMIT
 from storesvr.directory import Directory
 from storesvr.errors import Blank, EngineError
 from storesvr.port import Identity

@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import seqsvr
-from seqsvr.routing import RoutingTable
-
 from seqctl.failures import OK
 from seqctl.output import print_json, print_table
+from seqsvr.routing import RoutingTable
 
 T = TypeVar("T")
 

@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import seqsvr
-from seqsvr.errors import SeqError
-from seqsvr.sections import Layout
-
 from seqctl.failures import OK, VIOLATION, NotDone
 from seqctl.output import print_json, print_table, print_violations
 from seqctl.progress import progress
 from seqctl.tally import Baseline, Summary, Tally, summarize
 from seqctl.trace import Trace, read_trace
+from seqsvr.errors import SeqError
+from seqsvr.sections import Layout
 
 _BASELINE_BATCH = 1_000
 _LEAST_PATIENCE = 3

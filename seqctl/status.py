@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from seqsvr.v1 import alloc_pb2, alloc_pb2_grpc
 
 from seqctl.failures import NOT_DONE, OK
 from seqctl.output import print_json, print_table
+from seqsvr.v1 import alloc_pb2, alloc_pb2_grpc
 
 _READY = "seqsvr.ready"
 

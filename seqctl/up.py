@@ -21,7 +21,6 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
-from seqsvr.sections import SECTION_SIZE, STEP, UID_LIMIT
 
 from allocsvr.answering import Answering
 from allocsvr.node import LEASE_TTL_S, AllocNode, Options
@@ -30,6 +29,7 @@ from allocsvr.service import MAX_MESSAGE_BYTES, SERVICE, AllocService
 from seqctl import arguments
 from seqctl.embedded import Wanted, serving
 from seqctl.failures import CommandFailed, NotDone, WrongUsage
+from seqsvr.sections import SECTION_SIZE, STEP, UID_LIMIT
 
 logger = logging.getLogger(__name__)
 

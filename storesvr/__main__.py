@@ -17,8 +17,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
-from seqsvr.sections import SECTION_SIZE, UID_LIMIT
 
+from seqsvr.sections import SECTION_SIZE, UID_LIMIT
 from storesvr.errors import EngineError
 from storesvr.port import Identity
 from storesvr.service import StoreService, add_to_server, open_service

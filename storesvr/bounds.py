@@ -6,9 +6,8 @@ Everything else is refused as a whole, as MALFORMED, before anything is staged.
 from collections.abc import Sequence
 from typing import NoReturn
 
-from seqsvr.sections import SEQ_LIMIT, Layout
-
 from clustermap.errors import ReplicaFailed
+from seqsvr.sections import SEQ_LIMIT, Layout
 from storesvr.records import Record
 
 MAX_SECTIONS = 4_096

@@ -25,8 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
-from seqsvr.invariants import BrokenInvariant
 
+from seqsvr.invariants import BrokenInvariant
 from storesvr.directory import Directory
 from storesvr.errors import (
     Blank,

@@ -7,7 +7,6 @@ that a test can spoil them.
 from collections.abc import Iterable
 
 from seqsvr.invariants import require
-
 from storesvr.errors import DirectoryInUse, EngineCorrupt, EngineFailed
 from storesvr.port import Batch, Identity
 from storesvr.records import (

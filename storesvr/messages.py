@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from seqsvr.v1 import store_pb2 as pb
-
 from clustermap.errors import ReplicaFailed
+from seqsvr.v1 import store_pb2 as pb
 from storesvr.notices import merged
 from storesvr.port import Identity
 from storesvr.records import Record

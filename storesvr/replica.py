@@ -32,10 +32,9 @@ Why each rule is as it is:
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, NoReturn
 
+from clustermap.errors import ReplicaFailed
 from seqsvr.invariants import require
 from seqsvr.sections import Layout
-
-from clustermap.errors import ReplicaFailed
 from storesvr.bounds import MAX_SECTIONS, Bounds, Range, check_count, check_incarnation, malformed
 from storesvr.errors import CorruptRecord, EngineCorrupt
 from storesvr.leases import Leases

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from seqsvr.v1 import store_pb2 as pb
 
 from clustermap.errors import ReplicaFailed
+from seqsvr.v1 import store_pb2 as pb
 from storesvr import messages
 from storesvr.commits import MAX_WAITING, GroupCommit, end_process
 from storesvr.engine import MAP_SIZE, LmdbEngine

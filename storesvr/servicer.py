@@ -8,11 +8,11 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+
+from clustermap.errors import ReplicaFailed
 from seqsvr.errors import DOMAIN
 from seqsvr.v1 import store_pb2 as pb
 from seqsvr.wire import status_code
-
-from clustermap.errors import ReplicaFailed
 
 if TYPE_CHECKING:
     from storesvr.service import StoreService

@@ -142,6 +142,10 @@ class _LoopThread:
 
     def stop(self, last: Coroutine[Any, Any, None]) -> None:
         """Run `last`, let the calls that it ended return, and end the thread."""
+        if threading.current_thread() is self._thread:  # garbage collected in the loop itself
+            self._stopped = True
+            self._loop.create_task(last).add_done_callback(lambda _: self._loop.stop())
+            return
         with self._lock:
             self._stopped = True
             future = asyncio.run_coroutine_threadsafe(last, self._loop)

@@ -121,6 +121,9 @@ class RouteFinder:
             async with open_channel(address) as channel:
                 stub = alloc_stub(channel)
                 answer = await stub.GetRoute(request, timeout=ATTEMPT_S)
+            if answer is None:  # what grpc makes of bytes that it cannot decode
+                text = f"{address} gave an answer that is no message"
+                return Failure("UNREACHABLE", text, address, retry=True)
             if answer.HasField("table"):
                 self._learn(answer.table)
         except grpc.RpcError as error:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
-from seqsvr.sections import SEQ_LIMIT
-from seqsvr.v1 import store_pb2 as pb
 
 from allocsvr.metrics import Metrics
 from allocsvr.node import AllocNode, Options
@@ -27,6 +25,8 @@ from clustermap.model import (
     assignments_key,
     set_key,
 )
+from seqsvr.sections import SEQ_LIMIT
+from seqsvr.v1 import store_pb2 as pb
 from storesvr.memory import Disk, MemoryEngine
 from storesvr.port import Identity
 from storesvr.records import Record, decode

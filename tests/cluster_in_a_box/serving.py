@@ -8,13 +8,13 @@ from typing import Any
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from seqsvr.v1 import alloc_pb2 as pb
-from seqsvr.v1 import alloc_pb2_grpc
 
 from allocsvr.answering import Answering
 from allocsvr.peers import Peers
 from allocsvr.service import MAX_MESSAGE_BYTES, SERVICE, AllocService, Limits
 from cluster_in_a_box.box import Box, Member
+from seqsvr.v1 import alloc_pb2 as pb
+from seqsvr.v1 import alloc_pb2_grpc
 
 
 @dataclass

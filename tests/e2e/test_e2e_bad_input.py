@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+
 from processes import Service, Services
 from processes.calls import OPTIONS, TIMEOUT_S, Plain, channel_to, plain, reason_for
 from seqsvr.v1 import alloc_pb2 as pb

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+
 from processes import Service, Services, free_port
 from processes.calls import plain
 from processes.tmpfs import Namespace

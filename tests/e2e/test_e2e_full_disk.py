@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+
 from processes import Service, Services
 from processes.calls import Plain, plain
 from processes.tmpfs import Namespace

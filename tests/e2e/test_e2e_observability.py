@@ -9,6 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
 from processes import SMALL, Service, Services, free_port, seqctl
 from processes.calls import channel_to, plain
 from processes.metrics import Scrape, scrape

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+
 from processes import TRACE, Service, Services, seqctl
 
 FIGURES = {"messages": 59_835, "numbers": 119_670, "violations": 0}

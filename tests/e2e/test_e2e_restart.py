@@ -4,6 +4,7 @@ import signal
 import time
 
 import pytest
+
 from processes import Service, Services
 from processes.calls import Plain, plain
 

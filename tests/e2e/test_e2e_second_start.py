@@ -5,6 +5,7 @@ import sys
 
 import grpc
 import pytest
+
 from processes import ROOT, Service, Services, environment, free_port
 from processes.calls import plain, reason_for
 

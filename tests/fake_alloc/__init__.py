@@ -11,6 +11,7 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 from grpc_status import rpc_status
+
 from seqsvr.errors import reason_value
 from seqsvr.v1 import alloc_pb2, alloc_pb2_grpc
 from seqsvr.wire import refusal

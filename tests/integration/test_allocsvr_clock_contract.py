@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from cluster_in_a_box import JumpingClock
 
+from cluster_in_a_box import JumpingClock
 from clustermap.clock import BootClock, Clock
 
 IMPLEMENTATIONS: dict[str, Callable[[], Clock]] = {"boot": BootClock, "jumping": JumpingClock}

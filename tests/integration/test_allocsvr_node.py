@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cluster_in_a_box import Box, Caller, Link, NotServed, eventually, open_box
-from cluster_in_a_box.box import opened
 
 from allocsvr.section import State
+from cluster_in_a_box import Box, Caller, Link, NotServed, eventually, open_box
+from cluster_in_a_box.box import opened
 from clustermap import placement
 from clustermap.errors import MapUnavailable
 from storesvr.memory import Disk

@@ -10,12 +10,12 @@ from typing import Any
 
 import grpc
 import pytest
-from cluster_in_a_box import Link
-from cluster_in_a_box.box import opened
-from seqsvr.v1 import store_pb2 as pb
 
 from allocsvr.replicas import GrpcReplica, Replicas, ReplicaTransport
+from cluster_in_a_box import Link
+from cluster_in_a_box.box import opened
 from clustermap.errors import ReplicaFailed
+from seqsvr.v1 import store_pb2 as pb
 from storesvr.memory import Disk
 from storesvr.port import Identity
 from storesvr.service import add_to_server

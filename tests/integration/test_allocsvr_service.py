@@ -8,13 +8,13 @@ from typing import Any
 
 import grpc
 import pytest
-from cluster_in_a_box import Box, eventually, open_box
-from cluster_in_a_box.serving import Served, explained, refusal, served
-from seqsvr.errors import TABLE, reason_name
-from seqsvr.v1 import alloc_pb2 as pb
 
 from allocsvr.service import SERVICE, Limits
+from cluster_in_a_box import Box, eventually, open_box
+from cluster_in_a_box.serving import Served, explained, refusal, served
 from clustermap.placement import raise_floor
+from seqsvr.errors import TABLE, reason_name
+from seqsvr.v1 import alloc_pb2 as pb
 
 UID_LIMIT = 2**32
 FULL = 42_950

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cluster_in_a_box import Box, Caller, Link, Member, NotServed, eventually, open_box
-from seqsvr.v1 import store_pb2 as pb
 
 from allocsvr.section import Section, State
+from cluster_in_a_box import Box, Caller, Link, Member, NotServed, eventually, open_box
 from clustermap import placement
 from clustermap.model import assignments_key
+from seqsvr.v1 import store_pb2 as pb
 
 TTL_S = 0.4
 KEY = assignments_key("set-0")

@@ -10,8 +10,9 @@ from typing import Any
 
 import grpc
 import pytest
-from fake_alloc import SECTION_SIZE, UID_LIMIT, FakeAlloc, Reply
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from fake_alloc import SECTION_SIZE, UID_LIMIT, FakeAlloc, Reply
 from seqsvr.v1 import alloc_pb2, alloc_pb2_grpc
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

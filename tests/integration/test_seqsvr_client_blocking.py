@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+
 import seqsvr
 from fake_alloc import FakeAlloc
 
@@ -148,3 +149,18 @@ def run_program(text: str, *args: str, **environment: str) -> subprocess.Complet
         timeout=60,
         check=False,
     )
+
+
+def test_a_client_collected_in_its_own_thread_does_not_wait_for_itself() -> None:
+    client = seqsvr.Client("127.0.0.1:1")
+    thread = client._thread
+    collected = threading.Event()
+
+    def collect() -> None:
+        client._finalizer()
+        collected.set()
+
+    thread._loop.call_soon_threadsafe(collect)
+    assert collected.wait(5)
+    thread._thread.join(5)
+    assert not thread._thread.is_alive()

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 import seqsvr
 from fake_alloc import FakeAlloc, Reply, body_of
 

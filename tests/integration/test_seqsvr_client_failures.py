@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+
 import seqsvr
 from fake_alloc import FakeAlloc, Reply
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import seqsvr
 from fake_alloc import FakeAlloc
 

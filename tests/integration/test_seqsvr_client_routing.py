@@ -6,7 +6,10 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
+
 import seqsvr
 from fake_alloc import FakeAlloc, Reply, body_of, table_of
 
@@ -262,3 +265,26 @@ async def test_sessions_to_nodes_that_have_left_the_table_are_closed(
         share(one, two, version=3, split=50)
         await seq.next(1)
         assert await seq.next(5_000) == 2, "and back again"
+
+
+async def test_a_seed_that_answers_with_something_else_is_only_a_bad_seed(
+    pair: tuple[FakeAlloc, FakeAlloc],
+) -> None:
+    async def junk(_request: bytes, _context: object) -> bytes:
+        return b"\xff\xff\xff"
+
+    server = grpc.aio.server()
+    methods: dict[str, Any] = {"GetRoute": grpc.unary_unary_rpc_method_handler(junk)}
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("seqsvr.v1.Alloc", methods),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with seqsvr.AsyncClient([f"127.0.0.1:{port}"]) as seq:
+            with pytest.raises(seqsvr.Unavailable, match="no message"):
+                await seq.next(1, timeout=0.5)
+        async with seqsvr.AsyncClient([f"127.0.0.1:{port}", pair[0].address]) as seq:
+            assert await seq.next(1) == 1
+    finally:
+        await server.stop(None)

@@ -9,11 +9,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from storesvr_world import IDENTITY
 
 from storesvr.commits import EXIT_WRITE_FAILED
 from storesvr.engine import LmdbEngine
 from storesvr.replica import Replica
+from storesvr_world import IDENTITY
 
 ROUNDS = 12
 TESTS = Path(__file__).parents[1]

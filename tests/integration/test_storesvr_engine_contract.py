@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from seqsvr.invariants import BrokenInvariant
 
+from seqsvr.invariants import BrokenInvariant
 from storesvr.engine import LmdbEngine
 from storesvr.errors import DirectoryInUse, EngineFailed
 from storesvr.memory import Disk, MemoryEngine

@@ -15,14 +15,14 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from clustermap.errors import ReplicaFailed
 from seqsvr.v1 import store_pb2 as pb
 from seqsvr.v1 import store_pb2_grpc
 from seqsvr.wire import reason_of
-from storesvr_world import HEADER, IDENTITY, A, S, fence, raising, release, renew, scan
-
-from clustermap.errors import ReplicaFailed
 from storesvr import servicer
 from storesvr.service import StoreService, add_to_server, open_service
+from storesvr_world import HEADER, IDENTITY, A, S, fence, raising, release, renew, scan
 
 STATUS = grpc.StatusCode
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from seqsvr.v1 import store_pb2 as pb
-from storesvr_world import HEADER, IDENTITY, A, B, S, fence, raising, release, renew, scan
 
 from clustermap.errors import ReplicaFailed
+from seqsvr.v1 import store_pb2 as pb
 from storesvr import commits
 from storesvr.memory import Disk, MemoryEngine
 from storesvr.port import Batch
 from storesvr.replica import Replica
 from storesvr.service import StoreService, open_service
+from storesvr_world import HEADER, IDENTITY, A, B, S, fence, raising, release, renew, scan
 
 WAIT_S = 30
 

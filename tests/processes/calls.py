@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
+
 from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.v1 import alloc_pb2_grpc
 from seqsvr.wire import reason_of

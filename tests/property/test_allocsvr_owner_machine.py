@@ -9,12 +9,12 @@ R replicas can show.
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from seqsvr.sections import Layout
 
 from allocsvr.lease import Lease
 from allocsvr.ledger import Ledger
 from allocsvr.section import Section, State
 from allocsvr.snapshot import decode, encode
+from seqsvr.sections import Layout
 
 S = 10**9
 SIZE = 300

@@ -4,10 +4,10 @@ from array import array
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from seqsvr.sections import SEQ_LIMIT
 
 from allocsvr.section import PAGE_SIZE, Section
 from allocsvr.snapshot import BadSnapshot, decode, encode
+from seqsvr.sections import SEQ_LIMIT
 
 SIZES = st.sampled_from([1, 7, PAGE_SIZE, PAGE_SIZE + 1, 3 * PAGE_SIZE, 1000])
 ROOMS = st.one_of(

@@ -20,8 +20,8 @@ from itertools import combinations, permutations
 
 from hypothesis import event, example, given
 from hypothesis import strategies as st
-from made_calls import current, handout
 
+from made_calls import current, handout
 from seqctl.checker import Call, check
 
 

@@ -3,6 +3,7 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from seqsvr.batching import Answer, Batch, Outbox
 from seqsvr.calls import Entry, Op, lost, refused
 

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from seqsvr.routing import Route, Router, RoutingTable
 from seqsvr.sections import Layout
 from seqsvr.wire import table_from_wire, table_to_wire

@@ -1,7 +1,6 @@
 """What the tests of StoreSvr share: requests in one line, and a writer process to be killed."""
 
 from seqsvr.v1 import store_pb2 as pb
-
 from storesvr.port import Identity
 
 IDENTITY = Identity("c1", "set-0", "store-0", 100_000, 2**32, 1, 0)

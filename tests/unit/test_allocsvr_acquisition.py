@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from cluster_in_a_box.fencing import answer, refused
 
 from allocsvr.acquisition import Acquisition, FenceAnswer, Stage
+from cluster_in_a_box.fencing import answer, refused
 
 ME, OTHER, THIRD = 7, 8, 9
 EPOCH = 20

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
-from seqsvr.invariants import BrokenInvariant
-from seqsvr.sections import MAX_COUNT, UID_LIMIT, Layout
 
 from allocsvr.lease import Lease
 from allocsvr.ledger import Answers, Ledger
 from allocsvr.section import Section, State
 from allocsvr.winning import ranges
+from seqsvr.invariants import BrokenInvariant
+from seqsvr.sections import MAX_COUNT, UID_LIMIT, Layout
 
 S = 10**9
 SIZE = 100

@@ -3,15 +3,15 @@
 from typing import Any
 
 import pytest
-from cluster_in_a_box import JumpingClock
 from prometheus_client import CollectorRegistry
-from seqsvr.v1 import store_pb2 as pb
 
 from allocsvr.lease import Lease
 from allocsvr.metrics import Metrics
 from allocsvr.renewal import Renewal
 from allocsvr.replicas import Replicas
+from cluster_in_a_box import JumpingClock
 from clustermap.errors import ReplicaFailed
+from seqsvr.v1 import store_pb2 as pb
 
 S = 10**9
 STORE = 0

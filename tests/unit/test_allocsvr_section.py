@@ -6,10 +6,10 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from seqsvr.sections import MAX_COUNT, SECTION_SIZE, SEQ_LIMIT, STEP
 
 from allocsvr.section import COLD_NS, EXHAUSTED, HOT_NS, MAX_STEP, USED_UP, Section
 from allocsvr.snapshot import decode, encode
+from seqsvr.sections import MAX_COUNT, SECTION_SIZE, SEQ_LIMIT, STEP
 
 S = 10**9
 

@@ -7,10 +7,10 @@ from array import array
 from random import Random
 
 import pytest
-from seqsvr.sections import SECTION_SIZE, SEQ_LIMIT, Layout
 
 from allocsvr.section import PAGE_SIZE, Section
 from allocsvr.snapshot import BadSnapshot, decode, encode
+from seqsvr.sections import SECTION_SIZE, SEQ_LIMIT, Layout
 from storesvr.bounds import Bounds
 
 HEADER = struct.Struct("<4sHHQQQ")

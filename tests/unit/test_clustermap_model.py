@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from seqsvr.sections import Layout
 
 from clustermap import model
 from clustermap.errors import MapCorrupt
@@ -19,6 +18,7 @@ from clustermap.model import (
     SetSpec,
     routing_table,
 )
+from seqsvr.sections import Layout
 
 CLUSTER = Cluster("c0ffee")
 SPEC = SetSpec("set-0", 0, 99, (Replica("store-0", "127.0.0.1:7421", 2**64 - 1),), 1, 1)

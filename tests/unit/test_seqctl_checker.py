@@ -1,8 +1,8 @@
 """Good histories pass; each bad one fails for exactly its reason (SEQ-1, SEQ-2, SEQ-4, ROUTE-1)."""
 
 import pytest
-from made_calls import current, handout
 
+from made_calls import current, handout
 from seqctl.checker import Call, check
 
 GOOD = {

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from itertools import count
 
 import pytest
-from seqsvr.errors import OutcomeUnknown, SeqError, Unavailable
 
 from seqctl.failures import NotDone
 from seqctl.replay import Replay
 from seqctl.tally import Baseline
 from seqctl.trace import Trace
+from seqsvr.errors import OutcomeUnknown, SeqError, Unavailable
 
 
 class Answered:

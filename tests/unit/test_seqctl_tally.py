@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from made_calls import current, handout
 
+from made_calls import current, handout
 from seqctl.checker import Call
 from seqctl.tally import KEPT_VIOLATIONS, Baseline, Summary, Tally, jumps, summarize
 from seqctl.trace import Trace

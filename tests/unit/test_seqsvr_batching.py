@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 
 import pytest
+
 from seqsvr.batching import LINGER_S, Answer, Batch, Outbox
 from seqsvr.calls import Entry, Failure, Op, lost, refused
 

@@ -1,4 +1,5 @@
 import pytest
+
 from seqsvr.calls import (
     Entry,
     Failure,

@@ -1,4 +1,5 @@
 import pytest
+
 import seqsvr
 from seqsvr.errors import (
     CLIENT_REASONS,

@@ -1,4 +1,5 @@
 import pytest
+
 from seqsvr.routing import ForeignCluster, Route, Router, RoutingTable
 from seqsvr.sections import Layout
 

@@ -2,6 +2,7 @@ import grpc
 import grpc.aio
 import pytest
 from grpc_status import rpc_status
+
 from seqsvr.errors import TABLE
 from seqsvr.v1 import alloc_pb2
 from seqsvr.wire import reason_of, refusal, status_code, table_from_wire

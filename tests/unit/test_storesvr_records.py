@@ -1,8 +1,8 @@
 """The binary form of what is stored: exact, or CorruptRecord. NRW-2."""
 
 import pytest
-from seqsvr.sections import SEQ_LIMIT
 
+from seqsvr.sections import SEQ_LIMIT
 from storesvr import ledger
 from storesvr.errors import CorruptRecord, EngineCorrupt, Foreign
 from storesvr.port import Identity

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from seqsvr.invariants import BrokenInvariant
-from seqsvr.sections import SEQ_LIMIT
 
 from clustermap.errors import ReplicaFailed
+from seqsvr.invariants import BrokenInvariant
+from seqsvr.sections import SEQ_LIMIT
 from storesvr.memory import Disk, MemoryEngine
 from storesvr.port import Identity
 from storesvr.records import Record, Snapshot, encode_snapshot
