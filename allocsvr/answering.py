@@ -126,7 +126,7 @@ class Answering:
         while answers.waiting:
             # Between the try that failed and this wait nothing is awaited: no raise is missed.
             left_s = until - asyncio.get_running_loop().time()
-            reason = await self._node.grown(section, max(left_s, 0.0))
+            reason = await self._node.waiting.grown(section, max(left_s, 0.0))
             again, answers.waiting = answers.waiting, []
             if reason is not None:
                 # The window did grow, but others were there first.

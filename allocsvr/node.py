@@ -3,7 +3,7 @@
 The map says which sections this incarnation should have, at which epochs. What is new is won
 (winning.py), what is marked as leaving is released, what has gone to others is dropped. A promise
 above our epoch, from whichever answer it comes, drops a section at once and is reported to the map
-as a floor, so that the next assignment goes above it (docs/PROTOCOL.md, section 4, step 7).
+(reporting.py), so that the next assignment goes above it (docs/PROTOCOL.md, section 4, step 7).
 
 The map may be late, silent or wrong. Nothing here serves a section because the map says so.
 """
@@ -26,9 +26,10 @@ from allocsvr.raising import Raising
 from allocsvr.releasing import Releasing
 from allocsvr.renewal import Renewal
 from allocsvr.replicas import Replicas, ReplicaTransport
+from allocsvr.reporting import RETRY_S, Reporting
 from allocsvr.section import MAX_STEP, Section, State
-from allocsvr.winning import CHUNK, Winning, ranges
-from clustermap import placement
+from allocsvr.waiting import Waiting
+from allocsvr.winning import CHUNK, Winning
 from clustermap.clock import Clock
 from clustermap.coordinator import Coordinator, Versioned, follow
 from clustermap.errors import MapCorrupt
@@ -37,7 +38,6 @@ from clustermap.model import (
     SETS_PREFIX,
     Assignments,
     Cluster,
-    Floor,
     SetSpec,
     assignments_key,
     routing_table,
@@ -55,8 +55,6 @@ MIN_TTL_S = 0.1
 MAX_TTL_S = 60.0
 REPLICA_TIMEOUT_S = 10.0
 LAG_PERIOD_S = 0.1
-RETRY_S = 0.25
-MAX_RETRY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +103,14 @@ class AllocNode:
         lease = Lease(quorum.n, quorum.w, ttl_ns, self.options.max_drift)
         self.ledger = Ledger(cluster.layout, lease)
         self.settled = asyncio.Event()
+        self.waiting = Waiting(self.options.max_waiting)
+        self.reporting = Reporting(clock, coordinator, spec.name, incarnation)
         self._coordinator = coordinator
         self._header = pb.StoreHeader(cluster=cluster.id, set=spec.name, membership=spec.membership)
         self._desired: dict[int, int] = {}
         self._begun: dict[int, int] = {}
-        self._floors: dict[int, int] = {}
-        self._floors_changed = asyncio.Event()
-        self._waiters: dict[int, dict[asyncio.Future[None], None]] = {}
-        self._waiting = 0
         self._won = metrics.epoch_changes.labels("won")
         self._seen: dict[str, int] = {}
-        self._retry_s = RETRY_S
         self._tasks: set[asyncio.Task[None]] = set()
         self._unserved: set[int] = set()
 
@@ -182,14 +177,14 @@ class AllocNode:
                 self._spawn(self._renewal.run(index))
             self._spawn(self._raising.run())
             self._spawn(self._follow_map())
-            self._spawn(self._report_floors())
+            self._spawn(self.reporting.run())
             self._spawn(self._watch_loop())
             try:
                 yield self
             finally:
                 for task in self._tasks:
                     task.cancel()
-                self._wake(list(self._waiters))
+                self.waiting.wake_all()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """A task that ends with the node, and whose fault ends the node."""
@@ -220,27 +215,6 @@ class AllocNode:
 
     # -- what callers come for -----------------------------------------------------------------
 
-    async def grown(self, section: int, timeout_s: float) -> str | None:
-        """Wait until a section's window has grown or the section is gone: look again then.
-
-        None, or the reason for which it is no use to wait longer.
-        """
-        if self._waiting >= self.options.max_waiting:
-            return "OVERLOADED"
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(section, {})[future] = None
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(timeout_s):
-                await future
-        except TimeoutError:
-            return "STORE_UNAVAILABLE"
-        finally:
-            self._waiting -= 1
-            if waiters := self._waiters.get(section):
-                waiters.pop(future, None)
-        return None
-
     def broken(self, invariant: BrokenInvariant) -> None:
         """A handler found a contradiction: the node ends with it."""
         self._spawn(_raise(invariant))
@@ -265,10 +239,10 @@ class AllocNode:
     def _raised(self, section: Section, max_seq: int) -> None:
         first_time = section.state is State.RAISING
         self.ledger.raised(section, max_seq)
-        self._wake([section.id])
+        self.waiting.wake([section.id])
         if first_time:
             self._won.inc()
-            self._retry_s = RETRY_S
+            self.reporting.calm()
             self._unserved.discard(section.id)
             self._check_settled()
 
@@ -277,10 +251,10 @@ class AllocNode:
             "event=sections_lost count=%d first=%d promised=%d", len(lost), lost[0].id, epoch
         )
         self.metrics.epoch_changes.labels("lost").inc(len(lost))
-        self._wake([section.id for section in lost])
+        self.waiting.wake([section.id for section in lost])
         self._unserved.update(section.id for section in lost)
         self._check_settled()
-        self._report({section.id: epoch for section in lost})
+        self.reporting.report({section.id: epoch for section in lost})
 
     def _attempts_lost(self, attempts: list[Acquisition]) -> None:
         """A fence that did not win leaves its promises behind: the next epoch must be above."""
@@ -296,15 +270,10 @@ class AllocNode:
         for attempt in attempts:
             if attempt.promised and self._begun.get(attempt.section) == attempt.epoch:
                 self.ledger.acquiring.discard(attempt.section)
-        self._report({a.section: a.promised for a in attempts if a.promised})
+        self.reporting.report({a.section: a.promised for a in attempts if a.promised})
         if unanswered:
-            self._spawn(self._report_later(unanswered))
-
-    async def _report_later(self, epochs: Mapping[int, int]) -> None:
-        """Too few replicas answered: they may have promised, so that epoch is spent. No hurry."""
-        self._retry_s = min(self._retry_s * 2, MAX_RETRY_S)
-        await self.clock.sleep(random.uniform(self._retry_s / 2, self._retry_s))
-        self._report(epochs)
+            # They may have promised all the same, so that epoch is spent. No hurry.
+            self._spawn(self.reporting.report_later(unanswered))
 
     def _still_wanted(self, section: int, epoch: int) -> bool:
         return not self.ledger.draining and self._desired.get(section) == epoch
@@ -350,7 +319,6 @@ class AllocNode:
         }
         if revisions == self._seen:
             return
-        self._seen = revisions
         try:
             own = picture.get(assignments_key(self.spec.name))
             if own is not None:
@@ -366,6 +334,7 @@ class AllocNode:
                 self.metrics.route_version.set(self.router.version)
         except MapCorrupt as corrupt:
             logger.error("event=map_corrupt error=%s", corrupt)
+        self._seen = revisions
 
     def _reconcile(self, document: Assignments) -> None:
         """Bring what we have and what we should have together."""
@@ -409,9 +378,9 @@ class AllocNode:
         gone = [s for s in strays if s.id not in ahead]
         for section in gone:
             self.ledger.lose(section)
-        self._wake([section.id for section in gone])
+        self.waiting.wake([section.id for section in gone])
         self.metrics.epoch_changes.labels("lost").inc(len(gone))
-        self._report(ahead)
+        self.reporting.report(ahead)
 
     def _begin(self, desired: Mapping[int, int]) -> None:
         """Start to win what is new. An epoch is tried once: a second fence of it is refused."""
@@ -424,78 +393,25 @@ class AllocNode:
                 stale[section] = spent
             elif self._begun.get(section, 0) < epoch and section not in held:
                 new[section] = epoch
-        self._report(stale)
+        self.reporting.report(stale)
         self._begun.update(new)
         self.ledger.acquiring.update(new)
         wanted = sorted(new.items())
         for at in range(0, len(wanted), CHUNK):
-            self._spawn(self._win(dict(wanted[at : at + CHUNK])))
-
-    async def _win(self, wanted: dict[int, int]) -> None:
-        await self._winning.win(wanted)
+            self._spawn(self._winning.win(dict(wanted[at : at + CHUNK])))
 
     async def _release(self, sections: Iterable[Section]) -> None:
         """What was only just being raised is released too: its owner record may be ours already."""
         leaving = [s for s in sections if s.state in (State.SERVING, State.RAISING)]
         for section in leaving:
             self.ledger.leave(section)
-        self._wake([section.id for section in leaving])
+        self.waiting.wake([section.id for section in leaving])
         await self._raising.quiesce(leaving)
         await self._releasing.release([s for s in leaving if s.state is State.LEAVING])
         for section in leaving:
             self.ledger.lose(section)
 
-    # -- what the map is told ------------------------------------------------------------------
-
-    def _report(self, promised: Mapping[int, int]) -> None:
-        for section, epoch in promised.items():
-            self._floors[section] = max(epoch, self._floors.get(section, 0))
-        if promised:
-            self._floors_changed.set()
-
-    async def _report_floors(self) -> None:
-        key = assignments_key(self.spec.name)
-        while True:
-            await self._floors_changed.wait()
-            self._floors_changed.clear()
-            floors, self._floors = self._floors, {}
-            try:
-                done = await self._raise_floors(key, floors)
-            except BrokenInvariant:
-                raise
-            except Exception as error:  # noqa: BLE001 - as in _follow_map
-                logger.warning("event=floor_not_reported error=%r", error)
-                done = False
-            if not done:
-                self._report(floors)
-                await self.clock.sleep(random.uniform(RETRY_S / 2, RETRY_S))
-
-    async def _raise_floors(self, key: str, floors: Mapping[int, int]) -> bool:
-        """Tell the map what stood against us; False: it could not be told, or had just changed."""
-        held = (await self._coordinator.get(key)).entries.get(key)
-        if held is None:
-            return False
-        old = Assignments.from_json(held.value)
-        told = {s: epoch for s, epoch in floors.items() if not self._is_successor(old, s, epoch)}
-        new = placement.raise_floors(old, [Floor(*span) for span in ranges(sorted(told.items()))])
-        if new is old:
-            return True
-        written = await self._coordinator.transact({key: held.revision}, {key: new.to_json()})
-        return written is not None
-
-    def _is_successor(self, document: Assignments, section: int, epoch: int) -> bool:
-        """The promise is that of the owner which the map has named by now: nothing to outbid."""
-        owner = document.owner(section)
-        return owner is not None and owner.incarnation != self.incarnation and owner.epoch >= epoch
-
     # -- small duties --------------------------------------------------------------------------
-
-    def _wake(self, sections: Iterable[int]) -> None:
-        """Wake those that wait for these sections; they look again for themselves."""
-        for section in sections:
-            for future in self._waiters.pop(section, ()):
-                if not future.done():
-                    future.set_result(None)
 
     def _check_settled(self) -> None:
         """`settled` is set while every section that is ours by the map is served."""

@@ -109,9 +109,10 @@ async def _serve(args: argparse.Namespace) -> int:
     except ValueError as bad:
         raise WrongUsage(str(bad)) from None
     wanted = Wanted(args.section_size, args.uid_limit)
+    _serve_metrics(args.metrics, registry)
     try:
         async with serving(Path(args.data), address, wanted, options, registry) as node:
-            await _until_stopped(server, node, address, args.metrics, registry, stop)
+            await _until_stopped(server, node, address, stop)
     except ExceptionGroup as group:
         for error in _leaves(group):
             if isinstance(error, CommandFailed):
@@ -125,8 +126,6 @@ async def _until_stopped(
     server: grpc.aio.Server,
     node: AllocNode,
     address: str,
-    metrics: str,
-    registry: CollectorRegistry,
     stop: asyncio.Event,
 ) -> None:
     peers = Peers()
@@ -136,7 +135,6 @@ async def _until_stopped(
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
-    _serve_metrics(metrics, registry)
     await checks.set(READY, _Status.NOT_SERVING)
     await server.start()
     try:

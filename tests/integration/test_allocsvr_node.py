@@ -295,17 +295,17 @@ async def test_callers_that_give_up_waiting_take_nothing_and_leave_nothing_behin
             link.hang("raise_max")
         await caller.next(node, 5, 100)
         calls = [asyncio.create_task(caller.next(node, 5, timeout_s=10)) for _ in range(10)]
-        await eventually(lambda: node.node._waiting == 10)
+        await eventually(lambda: node.node.waiting.count == 10)
         with pytest.raises(NotServed) as refused:
             await caller.next(node, 5)
         assert refused.value.reason == "OVERLOADED"
         for call in calls[::2]:
             call.cancel()
-        await eventually(lambda: node.node._waiting == 5)
+        await eventually(lambda: node.node.waiting.count == 5)
         for link in node.links:
             link.heal()
         assert sorted(await asyncio.gather(*calls[1::2])) == [101, 102, 103, 104, 105]
-        assert node.node._waiting == 0
+        assert node.node.waiting.count == 0
 
 
 async def test_42950_sections_are_won_in_batches(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ async def test_a_call_with_a_short_deadline_is_answered_within_it(one: Served) -
         await one.stub.GetSeq(pb.GetSeqRequest(uid=5, count=100), timeout=0.2)
     assert asyncio.get_running_loop().time() - began < 5
     assert failed.value.code().name in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-    await eventually(lambda: one.member.node._waiting == 0)
+    await eventually(lambda: one.member.node.waiting.count == 0)
 
 
 # -- what is no request ------------------------------------------------------------------------
@@ -458,9 +458,9 @@ async def test_a_cancelled_session_leaves_nothing_waiting(one: Served) -> None:
     await read(call)
     for id_ in range(2, 5):
         await call.write(nexts(id_, [5]))
-    await eventually(lambda: one.member.node._waiting == 3)
+    await eventually(lambda: one.member.node.waiting.count == 3)
     call.cancel()
-    await eventually(lambda: one.member.node._waiting == 0)
+    await eventually(lambda: one.member.node.waiting.count == 0)
     await eventually(lambda: one.member.node.metrics.sessions._value.get() == 0)
     one.member.links[0].heal()
     await alive(one)
@@ -477,7 +477,7 @@ async def test_a_session_with_too_many_late_batches_is_told_so_and_stays_usable(
         await call.write(nexts(id_, [5, 6]))
     seen = [await read(call) for _ in range(10)]
     refused = [answer for answer in seen if not answer.more]
-    assert one.member.node._waiting == 4  # late_batches
+    assert one.member.node.waiting.count == 4  # late_batches
     assert [answer.id for answer in refused] == list(range(6, 12))
     assert all(answer.next.seqs[1] for answer in refused)  # what was ready is not lost
     assert {e.reason for a in refused for e in a.next.errors} == {pb.REASON_OVERLOADED}
