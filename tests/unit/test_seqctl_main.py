@@ -99,6 +99,16 @@ def test_a_good_history_passes_with_a_summary(
     assert err == ""
 
 
+def test_a_history_given_twice_is_wrong_usage_and_no_violation(
+    history: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = tmp_path / "again"
+    again.symlink_to(history)
+    for twice in ([str(history)] * 2, [str(history), str(again)]):
+        assert main(["check", *twice]) == 2
+        assert "are the same file" in capsys.readouterr().err
+
+
 def test_a_bad_history_prints_both_calls_with_their_places(
     history: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
