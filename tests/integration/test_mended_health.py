@@ -10,7 +10,6 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from prometheus_client import CollectorRegistry
 
 from cluster_in_a_box import Box, Member, eventually, open_box
 from clustermap.placement import mark_leaving, reassign
@@ -32,9 +31,7 @@ async def up_over(member: Member, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     monkeypatch.setattr(gc, "freeze", lambda: None)
     server, stop = grpc.aio.server(options=up.OPTIONS), asyncio.Event()
     address = up._bind(server, "127.0.0.1:0")
-    running = asyncio.create_task(
-        up._until_stopped(server, member.node, address, "", CollectorRegistry(), stop)
-    )
+    running = asyncio.create_task(up._until_stopped(server, member.node, address, stop))
     try:
         async with grpc.aio.insecure_channel(address) as channel:
             yield health_pb2_grpc.HealthStub(channel)

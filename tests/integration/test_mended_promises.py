@@ -4,7 +4,7 @@ Every number passes through a Caller, which checks SEQ-1..SEQ-4 against all node
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from allocsvr.section import State
 from cluster_in_a_box import Box, Caller, Member, NotServed, eventually, open_box
 from clustermap import placement
-from clustermap.model import Assignment, Assignments, Floor, assignments_key
+from clustermap.model import Assignment, Assignments, Floor, Node, assignments_key
 from seqsvr.v1 import store_pb2 as pb
 
 TTL_S = 0.6
@@ -29,26 +29,17 @@ def _deaf(document: object) -> None:
     """A node whose map says nothing new."""
 
 
-class Told:
-    """Epochs that a node's reports to the map were made with, once each has been dealt with."""
-
-    def __init__(self, member: Member) -> None:
-        self.epochs: dict[int, int] = {}
-        node = member.node
-        tell = node.reporting._write
-
-        async def noted(floors: Mapping[int, int]) -> bool:
-            done = await tell(floors)
-            if done:
-                self.epochs.update(floors)
-            return done
-
-        node.reporting._write = noted  # type: ignore[method-assign]
-
-
 def entry(document: Assignments, section: int) -> Assignment:
     found = document.owner(section)
     assert found is not None
+    return found
+
+
+async def floors(box: Box) -> tuple[Floor, ...]:
+    """What the map was told to outbid, once it was told anything."""
+    async with asyncio.timeout(20):
+        while not (found := (await box.document()).floors):
+            await asyncio.sleep(0.01)
     return found
 
 
@@ -75,31 +66,28 @@ async def test_the_promise_of_a_lawful_successor_is_no_floor_and_it_goes_on_dens
     caller = Caller(box)
     async with box.node(lease_ttl_s=TTL_S) as a, box.node(lease_ttl_s=TTL_S) as b:
         await box.own(a)
-        told = Told(a)
         a.node._reconcile = _deaf  # type: ignore[method-assign]
-        await box.own(b)
+        await box.own(b, 0, 2)
         first = await caller.next(b, 5)
         before = await box.document()
-        await eventually(lambda: told.epochs.keys() == {0, 1, 2, 3}, "A to have had its say")
-        assert set(told.epochs.values()) == {entry(before, 0).epoch}
-        assert not a.node.ledger.sections
-        assert not before.floors and await box.document() == before, "A had its successor outbid"
+        await eventually(lambda: a.node.ledger.sections.keys() == {3}, "A to have heard of it")
+        await box.promise(3, 9)  # of nobody that the map knows: what A says of it, it says last
+        assert await floors(box) == (Floor(3, 3, 9),), "A had its successor outbid"
         await rule(box, b)
-        assert entry(await box.document(), 0) == entry(before, 0)
+        assert entry(await box.document(), 2) == entry(before, 2)
+        await eventually(lambda: b.serves(3))
         assert [await caller.next(b, 5) for _ in range(3)] == [first + 1, first + 2, first + 3]
 
 
 async def test_a_promise_above_the_successor_that_the_map_names_is_a_floor(box: Box) -> None:
-    async with box.node(lease_ttl_s=TTL_S) as a, box.node(lease_ttl_s=TTL_S) as b:
+    gone = Node(0xB0B, "gone:1", "set-0")
+    async with box.node(lease_ttl_s=TTL_S) as a:
         await box.own(a, 0, 0)
         a.node._reconcile = _deaf  # type: ignore[method-assign]
-        b.node.reporting.report = lambda promised: None  # type: ignore[method-assign]
-        await box.own(b, 0, 0)
-        a.node.reporting.report({0: entry(await box.document(), 0).epoch + 5})
-        async with asyncio.timeout(20):
-            while not (floors := (await box.document()).floors):
-                await asyncio.sleep(0.01)
-        assert floors == (Floor(0, 0, entry(await box.document(), 0).epoch + 5),)
+        await box.change(lambda d: placement.reassign(d, 0, 0, gone))
+        await box.promise(0, 9)
+        assert entry(await box.document(), 0).epoch == 2
+        assert await floors(box) == (Floor(0, 0, 9),)
 
 
 async def test_a_promise_at_an_owner_s_own_epoch_is_a_floor_though_the_map_names_it(
@@ -110,9 +98,7 @@ async def test_a_promise_at_an_owner_s_own_epoch_is_a_floor_though_the_map_names
         for link in a.links[1:]:
             link.fail("fence")
         await box.assign(a, 0, 0)  # one replica promises, two do not answer
-        async with asyncio.timeout(20):
-            while not (await box.document()).floors:
-                await asyncio.sleep(0.01)
+        assert await floors(box) == (Floor(0, 0, 1),)
         for link in a.links:
             link.heal()
         await rule(box, a)
@@ -176,10 +162,7 @@ async def test_a_section_whose_epoch_another_owner_raised_under_is_lost_and_slow
             link.heal()
         await eventually(lambda: held.state is State.LOST, "the section to be given up")
         await eventually(lambda: all(a.serves(s) for s in (1, 2, 3)))
-        async with asyncio.timeout(20):
-            while not (floors := (await box.document()).floors):
-                await asyncio.sleep(0.01)
-        assert floors == (Floor(0, 0, held.epoch),)
+        assert await floors(box) == (Floor(0, 0, held.epoch),)
         assert box.record(1, 0).owner == other
         for link in a.links:
             link.requests.clear()
@@ -211,10 +194,10 @@ async def test_an_owner_outlives_a_map_that_began_anew_at_lower_epochs(box: Box)
         assert begun is not None and entry(begun, 0).epoch == 1
         await box.coordinator.transact({}, {**puts, KEY: begun.to_json()})
         async with asyncio.timeout(20):
-            while not (floors := (await box.document()).floors):
+            while not (await box.document()).floors:
                 await caller.next_many(a, [5, 105])  # not one call is refused meanwhile
                 await asyncio.sleep(0.005)
-        assert floors == (Floor(0, 1, 3),)
+        assert await floors(box) == (Floor(0, 1, 3),)
         assert a.node.ledger.sections[0].epoch == 3
         until_s = asyncio.get_running_loop().time() + 2 * TTL_S
         while asyncio.get_running_loop().time() < until_s:
