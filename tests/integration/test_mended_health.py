@@ -104,3 +104,14 @@ async def test_a_node_is_ready_only_while_all_that_is_its_own_is_served(box: Box
         await eventually(lambda: not node.node.is_ready(), "one grant of three is no lease")
         node.links[1].heal()
         await eventually(node.node.is_ready)
+
+
+async def test_a_node_that_lost_a_section_is_not_ready_though_the_map_is_away(box: Box) -> None:
+    async with box.node(lease_ttl_s=TTL_S) as node:
+        await box.own(node)
+        await eventually(node.node.is_ready)
+        await box.coordinator.aclose()
+        await box.promise(2, 9)
+        await eventually(lambda: not node.serves(2))
+        await eventually(node.holds_lease)
+        assert not node.node.is_ready()
