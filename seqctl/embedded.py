@@ -12,7 +12,6 @@ is another one, is refused: its max_seq values are lost, and starting from 0 wou
 
 import asyncio
 import logging
-import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator
@@ -43,7 +42,7 @@ from clustermap.model import (
 )
 from seqctl.failures import NotDone, WrongUsage
 from seqsvr.sections import SECTION_SIZE, UID_LIMIT
-from storesvr.directory import Directory
+from storesvr.directory import Directory, sync_directory
 from storesvr.errors import Blank, EngineError
 from storesvr.port import Identity
 from storesvr.service import StoreService, open_service
@@ -165,7 +164,7 @@ async def found(data: Path, wanted: Wanted) -> None:
     await coordinator.transact(dict.fromkeys(puts, 0), puts)
     await coordinator.aclose()
     marker.unlink()
-    _sync(data)
+    sync_directory(data)
 
 
 async def own(coordinator: Coordinator, spec: SetSpec, node: Node) -> None:
@@ -235,12 +234,4 @@ def _identity(cluster: Cluster) -> Identity:
 
 def _touch(path: Path) -> None:
     path.touch(mode=0o600)
-    _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(path.parent)

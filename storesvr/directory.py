@@ -83,8 +83,8 @@ class Directory:
     def end_creation(self, witness: Witness) -> None:
         """From now on the data file is of worth. Synced, and both slots say so."""
         self._write_all(witness)
-        _sync_directory(self.path)
-        _sync_directory(self.path.parent)
+        sync_directory(self.path)
+        sync_directory(self.path.parent)
 
     def note(self, witness: Witness) -> None:
         """After a commit. Not synced: see ledger.py. Raises OSError."""
@@ -154,7 +154,8 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make names made, renamed or removed in a directory durable. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -6,7 +6,6 @@ whole is not answered. Renew touches no disk and waits for no commit.
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from clustermap.clock import boottime_ns
 from clustermap.errors import ReplicaFailed
 from seqsvr.v1 import store_pb2 as pb
 from storesvr import messages
@@ -24,14 +24,9 @@ from storesvr.port import Engine, Identity
 from storesvr.replica import MAX_TTL_NS, Replica
 from storesvr.servicer import add_to_server
 
-__all__ = ["StoreService", "add_to_server", "boottime_ns", "open_service"]
+__all__ = ["StoreService", "add_to_server", "open_service"]
 
 _log = logging.getLogger(__name__)
-
-
-def boottime_ns() -> int:
-    """This host's clock, in nanoseconds; it runs on while the machine is suspended."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def open_service(

@@ -13,7 +13,7 @@ from allocsvr.metrics import Metrics
 from allocsvr.node import AllocNode, Options
 from cluster_in_a_box.links import Link
 from clustermap import placement
-from clustermap.clock import BootClock, Clock
+from clustermap.clock import BootClock, Clock, boottime_ns
 from clustermap.embedded import EmbeddedCoordinator
 from clustermap.model import (
     CLUSTER_KEY,
@@ -31,7 +31,7 @@ from storesvr.memory import Disk, MemoryEngine
 from storesvr.port import Identity
 from storesvr.records import Record, decode
 from storesvr.replica import Replica as StoredReplica
-from storesvr.service import StoreService, boottime_ns
+from storesvr.service import StoreService
 
 SET = "set-0"
 KEY = assignments_key(SET)
