@@ -82,6 +82,14 @@ class Fields:
             self._refuse(name, "a list", value)
         return tuple(self._item(f"{self._path}{name}[{i}]", v, build) for i, v in enumerate(value))
 
+    def one(self, name: str, build: Callable[["Fields"], T]) -> T:
+        """An object, through `build`."""
+        return self._item(f"{self._path}{name}", self._take(name), build)
+
+    def maybe(self, name: str, build: Callable[["Fields"], T]) -> T | None:
+        """The same, None where the field is missing."""
+        return self.one(name, build) if name in self._left else None
+
     def finish(self) -> None:
         """Raise ValueError if a field has not been read: it would be lost in the next write."""
         if self._left:

@@ -1,4 +1,4 @@
-"""What the cluster map says: Sets, replicas, nodes and assignments. Pure values.
+"""What the cluster map says: Sets, replicas and assignments. Pure values.
 
 The map proposes, a Set's StoreSvr quorum decides (docs/PROTOCOL.md, section 5). So nothing here can
 make a number repeat; what these documents must not do is forget an epoch, since an epoch that is
@@ -16,7 +16,7 @@ Keys under which the documents stand:
     cluster                  Cluster
     sets/<set>               SetSpec
     assignments/<set>        Assignments
-    nodes/<set>/<hex>        Node, bound to the life of the AllocSvr process of that incarnation
+    nodes/<set>/<hex>        Node (nodes.py), bound to the life of that incarnation's process
 """
 
 from bisect import bisect_right
@@ -56,7 +56,7 @@ def nodes_prefix(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What every party must agree on for the cluster's life. `id` is random hex."""
+    """What every party must agree on for the cluster's life. `id` is best unlike any other's."""
 
     id: str
     section_size: int = SECTION_SIZE
@@ -64,8 +64,7 @@ class Cluster:
     seq_limit: int = SEQ_LIMIT
 
     def __post_init__(self) -> None:
-        if not self.id or not set(self.id) <= set("0123456789abcdef"):
-            raise ValueError(f"id must be lower-case hex digits, not {self.id!r}")
+        check_name("id of a cluster", self.id)
         if not 1 <= self.seq_limit <= SEQ_LIMIT:
             raise ValueError(f"seq_limit must be in 1..{SEQ_LIMIT}, not {self.seq_limit}")
         _ = self.layout  # refuses sizes out of range
@@ -131,8 +130,8 @@ class Replica:
     store_id: int
 
     def __post_init__(self) -> None:
-        _check_name("replica", self.name)
-        _check_id("store_id", self.store_id)
+        check_name("replica", self.name)
+        check_id("store_id", self.store_id)
 
     def fields(self) -> dict[str, object]:
         return {"name": self.name, "address": self.address, "store_id": hex64(self.store_id)}
@@ -158,7 +157,7 @@ class SetSpec:
     membership: int = 1
 
     def __post_init__(self) -> None:
-        _check_name("Set", self.name)
+        check_name("Set", self.name)
         _check_range("Set", self.first, self.last)
         names = [replica.name for replica in self.replicas]
         if len(set(names)) != len(names):
@@ -203,44 +202,21 @@ class SetSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """An AllocSvr process as it registers itself: who it is, where callers reach it, its Set.
-
-    draining: it asks to be relieved of its sections.
-    """
+class Owner:
+    """An AllocSvr process: its incarnation, and where callers reach it."""
 
     incarnation: int
     address: str
-    set: str
-    draining: bool = False
 
     def __post_init__(self) -> None:
-        _check_id("incarnation", self.incarnation)
-        _check_name("Set", self.set)
+        check_id("incarnation", self.incarnation)
 
-    def to_json(self) -> bytes:
-        return encode(
-            {
-                "incarnation": hex64(self.incarnation),
-                "address": self.address,
-                "set": self.set,
-                "draining": self.draining,
-            }
-        )
+    def fields(self) -> dict[str, object]:
+        return {"incarnation": hex64(self.incarnation), "address": self.address}
 
     @classmethod
-    def from_json(cls, raw: bytes) -> "Node":
-        """Raises MapCorrupt."""
-        return decode("node", raw, cls._read)
-
-    @classmethod
-    def _read(cls, fields: Fields) -> "Node":
-        return cls(
-            fields.hex64("incarnation"),
-            fields.text("address"),
-            fields.text("set"),
-            fields.flag("draining"),
-        )
+    def read(cls, fields: Fields) -> "Owner":
+        return cls(fields.hex64("incarnation"), fields.text("address"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +224,7 @@ class Assignment:
     """Sections `first..last` are to be served by a node under `epoch` (at least 1).
 
     leaving: the node is to release them; until another assignment it still is the one to ask.
+    successor: who gets them once they are released; None: nobody yet.
     """
 
     first: int
@@ -256,11 +233,14 @@ class Assignment:
     address: str
     epoch: int
     leaving: bool = False
+    successor: Owner | None = None
 
     def __post_init__(self) -> None:
         _check_range("assignment", self.first, self.last)
-        _check_id("incarnation", self.incarnation)
+        check_id("incarnation", self.incarnation)
         _check_epoch(self.epoch)
+        if self.successor is not None and not self.leaving:
+            raise ValueError(f"assignment {self.first}..{self.last} has a successor and stays")
 
     def fields(self) -> dict[str, object]:
         return {
@@ -270,6 +250,7 @@ class Assignment:
             "address": self.address,
             "epoch": self.epoch,
             "leaving": self.leaving,
+            **({"successor": self.successor.fields()} if self.successor else {}),
         }
 
     @classmethod
@@ -281,6 +262,7 @@ class Assignment:
             fields.text("address"),
             fields.integer("epoch", 1, U64_MAX),
             fields.flag("leaving"),
+            fields.maybe("successor", Owner.read),
         )
 
 
@@ -323,7 +305,7 @@ class Assignments:
     _firsts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_name("Set", self.set)
+        check_name("Set", self.set)
         if not 0 <= self.version <= U64_MAX:
             raise ValueError(f"version must be in 0..2^64-1, not {self.version}")
         _check_order("entries", self.entries)
@@ -395,7 +377,7 @@ def routing_table(
         raise MapCorrupt(f"assignments of Sets {sorted(assignments)}: {error}") from error
 
 
-def _check_name(what: str, name: str) -> None:
+def check_name(what: str, name: str) -> None:
     # Names are parts of keys, of paths and of log lines.
     if not 1 <= len(name) <= 63 or not name.isascii():
         raise ValueError(f"name of a {what} must be 1..63 ASCII characters, not {name!r}")
@@ -403,7 +385,7 @@ def _check_name(what: str, name: str) -> None:
         raise ValueError(f"name of a {what} must be letters, digits, - and _, not {name!r}")
 
 
-def _check_id(what: str, value: int) -> None:
+def check_id(what: str, value: int) -> None:
     if not 1 <= value <= U64_MAX:
         raise ValueError(f"{what} must be in 1..2^64-1, not {value}")
 

@@ -19,7 +19,8 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol, TypeVar
 
 from clustermap.documents import U64_MAX
-from clustermap.model import Assignment, Assignments, Floor, Node, SetSpec
+from clustermap.model import Assignment, Assignments, Floor, Owner, SetSpec
+from clustermap.nodes import Node
 
 
 class Spanning(Protocol):
@@ -47,26 +48,77 @@ def reassign(document: Assignments, first: int, last: int, node: Node) -> Assign
 
     Raises ValueError where the range is none, the node is of another Set, or epochs have run out.
     """
-    epoch = document.highest_epoch(first, last) + 1
-    return _assign(document, [_range(first, last)], node, epoch)
+    _check_set(document, node)
+    ranges = [_range(first, last)]
+    return _next(document, *_given(document, ranges, node.owner))
 
 
 def unassign(document: Assignments, first: int, last: int) -> Assignments:
     """Leave sections `first..last` without an owner; their epochs stay as floors."""
     ranges = [_range(first, last)]
-    floors = document.floors
-    gone = _within(document.entries, ranges)
-    floors = _raised(floors, [Floor(entry.first, entry.last, entry.epoch) for entry in gone])
-    return _next(document, _without(document.entries, ranges), floors) if gone else document
+    if not _within(document.entries, ranges):
+        return document
+    return _next(document, *_vacated(document, ranges))
 
 
-def mark_leaving(document: Assignments, first: int, last: int) -> Assignments:
-    """Ask the owners of sections `first..last` to release them. They keep epoch and routes."""
+def mark_leaving(
+    document: Assignments, first: int, last: int, successor: Owner | None = None
+) -> Assignments:
+    """Ask the owners of sections `first..last` to release them, to `successor` if there is one.
+
+    They keep epoch and routes until they say `hand_over`. May be called again, to name another
+    successor; there is no way back, since the owner may have stopped by now.
+    """
     ranges = [_range(first, last)]
-    marked = [replace(entry, leaving=True) for entry in _within(document.entries, ranges)]
-    if all(entry.leaving for entry in _within(document.entries, ranges)):
+    before = _within(document.entries, ranges)
+    marked = [replace(entry, leaving=True, successor=successor) for entry in before]
+    if marked == before:
         return document
     return _next(document, [*_without(document.entries, ranges), *marked], document.floors)
+
+
+def hand_over(document: Assignments, released: Iterable[Range], incarnation: int) -> Assignments:
+    """The owner `incarnation` has released these sections: they go to their successors.
+
+    Those without one are left without an owner. What is not its own, or not leaving, is not
+    touched. released: by rising section, not overlapping.
+    """
+    done = [
+        entry
+        for entry in _within(document.entries, list(released))
+        if entry.incarnation == incarnation and entry.leaving
+    ]
+    if not done:
+        return document
+    entries: Sequence[Assignment] = document.entries
+    floors, changed = document.floors, document
+    for entry in done:
+        ranges = [Range(entry.first, entry.last)]
+        if entry.successor is not None:
+            entries, floors = _given(changed, ranges, entry.successor)
+        else:
+            entries, floors = _vacated(changed, ranges)
+        changed = replace(document, entries=_merged(entries), floors=_merged(floors))
+    return _next(document, entries, floors)
+
+
+def claim(document: Assignments, held: Iterable[Assignment]) -> Assignments:
+    """Write down assignments that the document has forgotten: it was wiped, or is an old copy.
+
+    Only what lies above every epoch that the document knows of its sections is taken over; the
+    owner goes on under its epoch (docs/PROTOCOL.md, section 5: a map may be wiped). held: as they
+    were, by rising section, not overlapping.
+    """
+    claimed = [span for span in held if document.highest_epoch(span.first, span.last) < span.epoch]
+    if not claimed:
+        return document
+    entries = [*_without(document.entries, claimed), *claimed]
+    return _next(document, entries, _without(document.floors, claimed))
+
+
+def raise_version(document: Assignments, version: int) -> Assignments:
+    """The same with at least this version: somebody has seen a later one (ROUTE-1)."""
+    return replace(document, version=version) if version > document.version else document
 
 
 def raise_floor(document: Assignments, first: int, last: int, epoch: int) -> Assignments:
@@ -93,6 +145,7 @@ def sole_owner(document: Assignments, spec: SetSpec, node: Node) -> Assignments 
     leaving, or with a floor that is not below their epoch. All of them get one epoch, so that a
     restart makes one entry of whatever there was. Raises ValueError as `reassign` does.
     """
+    _check_set(document, node)
     refused = [
         Range(low, high)
         for entry, floor, low, high in _overlaps(document.entries, document.floors)
@@ -102,22 +155,39 @@ def sole_owner(document: Assignments, spec: SetSpec, node: Node) -> Assignments 
     ranges = list(_gaps(_without(own, refused), spec.first, spec.last))
     if not ranges:
         return None
-    return _assign(document, ranges, node, document.highest_epoch(spec.first, spec.last) + 1)
+    epoch = document.highest_epoch(spec.first, spec.last)
+    return _next(document, *_given(document, ranges, node.owner, epoch))
+
+
+def _check_set(document: Assignments, node: Node) -> None:
+    if node.set != document.set:
+        raise ValueError(f"a node of Set {node.set!r} cannot own sections of {document.set!r}")
 
 
 def _serves(entry: Assignment, node: Node) -> bool:
-    owner = (entry.incarnation, entry.address)
-    return owner == (node.incarnation, node.address) and not entry.leaving
+    return Owner(entry.incarnation, entry.address) == node.owner and not entry.leaving
 
 
-def _assign(document: Assignments, ranges: Sequence[Range], node: Node, epoch: int) -> Assignments:
-    if node.set != document.set:
-        raise ValueError(f"a node of Set {node.set!r} cannot own sections of {document.set!r}")
+def _given(
+    document: Assignments, ranges: Sequence[Range], owner: Owner, above: int = 0
+) -> tuple[list[Assignment], tuple[Floor, ...]]:
+    """Entries and floors once `ranges` are the owner's, at one epoch above all that they had."""
+    known = (document.highest_epoch(span.first, span.last) for span in ranges)
+    epoch = max(above, *known) + 1
     if epoch > U64_MAX:
         raise ValueError(f"Set {document.set!r} has no epoch left")
-    given = [Assignment(r.first, r.last, node.incarnation, node.address, epoch) for r in ranges]
+    given = [Assignment(r.first, r.last, owner.incarnation, owner.address, epoch) for r in ranges]
     entries = [*_without(document.entries, ranges), *given]
-    return _next(document, entries, _without(document.floors, ranges))
+    return entries, _without(document.floors, ranges)
+
+
+def _vacated(
+    document: Assignments, ranges: Sequence[Range]
+) -> tuple[list[Assignment], tuple[Floor, ...]]:
+    """Entries and floors once nobody owns `ranges`."""
+    gone = _within(document.entries, ranges)
+    left = [Floor(entry.first, entry.last, entry.epoch) for entry in gone]
+    return list(_without(document.entries, ranges)), _raised(document.floors, left)
 
 
 def _next(

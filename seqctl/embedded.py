@@ -33,13 +33,13 @@ from clustermap.model import (
     DEFAULT_SET,
     Assignments,
     Cluster,
-    Node,
     Replica,
     SetSpec,
     assignments_key,
     node_key,
     set_key,
 )
+from clustermap.nodes import Node
 from seqctl.failures import NotDone, WrongUsage
 from seqsvr.sections import SECTION_SIZE, UID_LIMIT
 from storesvr.directory import Directory, sync_directory

@@ -19,12 +19,12 @@ from clustermap.model import (
     CLUSTER_KEY,
     Assignments,
     Cluster,
-    Node,
     Replica,
     SetSpec,
     assignments_key,
     set_key,
 )
+from clustermap.nodes import Node
 from seqsvr.sections import SEQ_LIMIT
 from seqsvr.v1 import store_pb2 as pb
 from storesvr.memory import Disk, MemoryEngine

@@ -12,7 +12,8 @@ import pytest
 from allocsvr.section import State
 from cluster_in_a_box import Box, Caller, Member, NotServed, eventually, open_box
 from clustermap import placement
-from clustermap.model import Assignment, Assignments, Floor, Node, assignments_key
+from clustermap.model import Assignment, Assignments, Floor, assignments_key
+from clustermap.nodes import Node
 from seqsvr.v1 import store_pb2 as pb
 
 TTL_S = 0.6

@@ -11,7 +11,8 @@ from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from clustermap.model import Assignments, Cluster, Node, Replica, SetSpec, routing_table
+from clustermap.model import Assignments, Cluster, Replica, SetSpec, routing_table
+from clustermap.nodes import Node
 from clustermap.placement import mark_leaving, raise_floor, reassign, sole_owner, unassign
 
 SECTIONS = 12

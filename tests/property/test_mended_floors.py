@@ -6,7 +6,8 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clustermap.model import Assignment, Assignments, Floor, Node
+from clustermap.model import Assignment, Assignments, Floor
+from clustermap.nodes import Node
 from clustermap.placement import mark_leaving, raise_floor, raise_floors, reassign, unassign
 
 NODES = (Node(1, "a:1", "s"), Node(2, "b:1", "s"))

@@ -3,7 +3,8 @@
 import pytest
 
 from clustermap.documents import U64_MAX
-from clustermap.model import Assignment, Assignments, Floor, Node, Replica, SetSpec
+from clustermap.model import Assignment, Assignments, Floor, Replica, SetSpec
+from clustermap.nodes import Node
 from clustermap.placement import mark_leaving, raise_floor, reassign, sole_owner, unassign
 
 A = Node(1, "a:1", "set-0")

@@ -1,0 +1,1 @@
+"""The arbiter: who should serve which section, and when that changes."""

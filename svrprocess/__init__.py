@@ -1,0 +1,1 @@
+"""What the server programs share: options, signals, ports, health, metrics, exit codes."""
