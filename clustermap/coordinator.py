@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 RELIST_S = 10.0
 _BACKOFF_S = 0.05
 _OLDER_LISTS = 3
+_DOUBT_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,9 @@ async def follow(
         try:
             if picture.install(await _list(coordinator, prefix, relist_s)):
                 yield picture.entries
+            if picture.in_doubt:
+                await asyncio.sleep(random.uniform(_DOUBT_S / 2, _DOUBT_S))
+                continue
             async with aclosing(_changes(coordinator, picture, relist_s)) as changes:
                 async for change in changes:
                     if picture.apply(change):
@@ -184,11 +188,17 @@ class _Picture:
         self._blank = True
         self._older_lists = 0
 
+    @property
+    def in_doubt(self) -> bool:
+        """The latest list was older than what is known, and is not believed yet."""
+        return self._older_lists > 0
+
     def install(self, listing: Listing) -> bool:
         """Take over a list; whether that changed anything (the first one always does)."""
         if listing.revision < self.revision:
             # A member that lags shows an old state for a moment. A map that was wiped or restored
-            # does so for good, and must not be ignored for ever.
+            # does so for good, and must not be ignored for long: whoever holds sections has to
+            # write them down again before others are given them.
             self._older_lists += 1
             if self._older_lists < _OLDER_LISTS:
                 return False

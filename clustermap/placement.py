@@ -14,33 +14,13 @@ A floor is kept where it is not below the epoch of the entry there. Equal counts
 promised this very epoch refuses to promise it again, so the entry needs a new one.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol, TypeVar
 
 from clustermap.documents import U64_MAX
 from clustermap.model import Assignment, Assignments, Floor, Owner, SetSpec
 from clustermap.nodes import Node
-
-
-class Spanning(Protocol):
-    """Sections `first..last`, both included."""
-
-    @property
-    def first(self) -> int: ...
-
-    @property
-    def last(self) -> int: ...
-
-
-class Range(NamedTuple):
-    first: int
-    last: int
-
-
-Span = TypeVar("Span", Assignment, Floor)
-A = TypeVar("A", bound=Spanning)
-B = TypeVar("B", bound=Spanning)
+from clustermap.spans import Range, gaps, merged, minus, overlaps, union, within, without
 
 
 def reassign(document: Assignments, first: int, last: int, node: Node) -> Assignments:
@@ -56,7 +36,7 @@ def reassign(document: Assignments, first: int, last: int, node: Node) -> Assign
 def unassign(document: Assignments, first: int, last: int) -> Assignments:
     """Leave sections `first..last` without an owner; their epochs stay as floors."""
     ranges = [_range(first, last)]
-    if not _within(document.entries, ranges):
+    if not within(document.entries, ranges):
         return document
     return _next(document, *_vacated(document, ranges))
 
@@ -70,11 +50,11 @@ def mark_leaving(
     successor; there is no way back, since the owner may have stopped by now.
     """
     ranges = [_range(first, last)]
-    before = _within(document.entries, ranges)
+    before = within(document.entries, ranges)
     marked = [replace(entry, leaving=True, successor=successor) for entry in before]
     if marked == before:
         return document
-    return _next(document, [*_without(document.entries, ranges), *marked], document.floors)
+    return _next(document, [*without(document.entries, ranges), *marked], document.floors)
 
 
 def hand_over(document: Assignments, released: Iterable[Range], incarnation: int) -> Assignments:
@@ -85,35 +65,75 @@ def hand_over(document: Assignments, released: Iterable[Range], incarnation: int
     """
     done = [
         entry
-        for entry in _within(document.entries, list(released))
+        for entry in within(document.entries, list(released))
         if entry.incarnation == incarnation and entry.leaving
     ]
     if not done:
         return document
-    entries: Sequence[Assignment] = document.entries
-    floors, changed = document.floors, document
-    for entry in done:
-        ranges = [Range(entry.first, entry.last)]
-        if entry.successor is not None:
-            entries, floors = _given(changed, ranges, entry.successor)
-        else:
-            entries, floors = _vacated(changed, ranges)
-        changed = replace(document, entries=_merged(entries), floors=_merged(floors))
-    return _next(document, entries, floors)
+    above = {entry.first: entry.epoch for entry in done}
+    for entry, floor, _, _ in overlaps(done, document.floors):
+        above[entry.first] = max(above[entry.first], floor.epoch)
+    given = [
+        Assignment(
+            entry.first,
+            entry.last,
+            entry.successor.incarnation,
+            entry.successor.address,
+            _after(document, above[entry.first]),
+        )
+        for entry in done
+        if entry.successor is not None
+    ]
+    left = [Floor(e.first, e.last, e.epoch) for e in done if e.successor is None]
+    entries = [*without(document.entries, done), *given]
+    return _next(document, entries, _raised(without(document.floors, given), left))
 
 
-def claim(document: Assignments, held: Iterable[Assignment]) -> Assignments:
+def withdraw(document: Assignments, incarnation: int) -> Assignments:
+    """The same for all that `incarnation` has, which is going for good.
+
+    What was not leaving, or had no other successor, is left without an owner.
+    """
+    own = [entry for entry in document.entries if entry.incarnation == incarnation]
+    if not own:
+        return document
+    ranges = [Range(entry.first, entry.last) for entry in own]
+    leaving = [replace(e, leaving=True, successor=_other(e)) for e in own]
+    marked = replace(document, entries=merged([*without(document.entries, ranges), *leaving]))
+    return hand_over(marked, ranges, incarnation)
+
+
+def _other(entry: Assignment) -> Owner | None:
+    named = entry.successor
+    return named if named is not None and named.incarnation != entry.incarnation else None
+
+
+def claim(document: Assignments, held: Sequence[Assignment]) -> Assignments:
     """Write down assignments that the document has forgotten: it was wiped, or is an old copy.
 
-    Only what lies above every epoch that the document knows of its sections is taken over; the
-    owner goes on under its epoch (docs/PROTOCOL.md, section 5: a map may be wiped). held: as they
-    were, by rising section, not overlapping.
+    The owner goes on under its epoch (docs/PROTOCOL.md, section 5: a map may be wiped). Only what
+    lies above every epoch that the document knows of its sections is taken over. One floor may be
+    equal: above an entry with a lower epoch it can but be the promise made to the claimant, which
+    the node of that entry was refused for; where there is no entry, it may be what an `unassign`
+    left. held: as they were, by rising section, not overlapping.
     """
-    claimed = [span for span in held if document.highest_epoch(span.first, span.last) < span.epoch]
+    later = [
+        Range(first, last)
+        for own, entry, first, last in overlaps(held, document.entries)
+        if entry.epoch >= own.epoch
+    ]
+    equal: list[Range] = []
+    for own, floor, first, last in overlaps(held, document.floors):
+        if floor.epoch > own.epoch:
+            later.append(Range(first, last))
+        elif floor.epoch == own.epoch:
+            equal.append(Range(first, last))
+    later += minus(equal, document.entries)
+    claimed = without(held, union(later))
     if not claimed:
         return document
-    entries = [*_without(document.entries, claimed), *claimed]
-    return _next(document, entries, _without(document.floors, claimed))
+    entries = [*without(document.entries, claimed), *claimed]
+    return _next(document, entries, without(document.floors, claimed))
 
 
 def raise_version(document: Assignments, version: int) -> Assignments:
@@ -131,10 +151,10 @@ def raise_floors(document: Assignments, promised: Sequence[Floor]) -> Assignment
     floors = _raised(document.floors, promised)
     outbid = [
         Range(low, high)
-        for entry, floor, low, high in _overlaps(document.entries, floors)
+        for entry, floor, low, high in overlaps(document.entries, floors)
         if floor.epoch < entry.epoch
     ]
-    floors = _merged(_without(floors, outbid))
+    floors = merged(without(floors, outbid))
     return document if floors == document.floors else _next(document, document.entries, floors)
 
 
@@ -148,11 +168,11 @@ def sole_owner(document: Assignments, spec: SetSpec, node: Node) -> Assignments 
     _check_set(document, node)
     refused = [
         Range(low, high)
-        for entry, floor, low, high in _overlaps(document.entries, document.floors)
+        for entry, floor, low, high in overlaps(document.entries, document.floors)
         if floor.epoch >= entry.epoch
     ]
     own = [entry for entry in document.entries if _serves(entry, node)]
-    ranges = list(_gaps(_without(own, refused), spec.first, spec.last))
+    ranges = list(gaps(without(own, refused), spec.first, spec.last))
     if not ranges:
         return None
     epoch = document.highest_epoch(spec.first, spec.last)
@@ -173,95 +193,42 @@ def _given(
 ) -> tuple[list[Assignment], tuple[Floor, ...]]:
     """Entries and floors once `ranges` are the owner's, at one epoch above all that they had."""
     known = (document.highest_epoch(span.first, span.last) for span in ranges)
-    epoch = max(above, *known) + 1
-    if epoch > U64_MAX:
-        raise ValueError(f"Set {document.set!r} has no epoch left")
+    epoch = _after(document, max(above, *known))
     given = [Assignment(r.first, r.last, owner.incarnation, owner.address, epoch) for r in ranges]
-    entries = [*_without(document.entries, ranges), *given]
-    return entries, _without(document.floors, ranges)
+    entries = [*without(document.entries, ranges), *given]
+    return entries, without(document.floors, ranges)
+
+
+def _after(document: Assignments, epoch: int) -> int:
+    if epoch >= U64_MAX:
+        raise ValueError(f"Set {document.set!r} has no epoch left")
+    return epoch + 1
 
 
 def _vacated(
     document: Assignments, ranges: Sequence[Range]
 ) -> tuple[list[Assignment], tuple[Floor, ...]]:
     """Entries and floors once nobody owns `ranges`."""
-    gone = _within(document.entries, ranges)
+    gone = within(document.entries, ranges)
     left = [Floor(entry.first, entry.last, entry.epoch) for entry in gone]
-    return list(_without(document.entries, ranges)), _raised(document.floors, left)
+    return list(without(document.entries, ranges)), _raised(document.floors, left)
 
 
 def _next(
     document: Assignments, entries: Iterable[Assignment], floors: Iterable[Floor]
 ) -> Assignments:
-    return Assignments(document.set, document.version + 1, _merged(entries), _merged(floors))
+    return Assignments(document.set, document.version + 1, merged(entries), merged(floors))
 
 
 def _raised(floors: Sequence[Floor], promised: Sequence[Floor]) -> tuple[Floor, ...]:
     both = [
         Floor(first, last, max(old.epoch, new.epoch))
-        for old, new, first, last in _overlaps(floors, promised)
+        for old, new, first, last in overlaps(floors, promised)
     ]
-    return _merged([*_without(floors, promised), *_without(promised, floors), *both])
+    return merged([*without(floors, promised), *without(promised, floors), *both])
 
 
 def _range(first: int, last: int) -> Range:
     if not 0 <= first <= last:
         raise ValueError(f"{first}..{last} is no range of sections")
     return Range(first, last)
-
-
-# What follows takes spans by rising section that do not overlap, and is linear in their number.
-
-
-def _overlaps(some: Sequence[A], others: Sequence[B]) -> Iterator[tuple[A, B, int, int]]:
-    """Each pair that shares sections, and which."""
-    i = j = 0
-    while i < len(some) and j < len(others):
-        first = max(some[i].first, others[j].first)
-        last = min(some[i].last, others[j].last)
-        if first <= last:
-            yield some[i], others[j], first, last
-        if some[i].last < others[j].last:
-            i += 1
-        else:
-            j += 1
-
-
-def _within(spans: Sequence[Span], ranges: Sequence[Range]) -> list[Span]:
-    """The parts of the spans that lie in the ranges."""
-    return [
-        replace(span, first=first, last=last) for span, _, first, last in _overlaps(spans, ranges)
-    ]
-
-
-def _without(spans: Sequence[Span], ranges: Sequence[Spanning]) -> tuple[Span, ...]:
-    """The parts of the spans that lie in none of the ranges."""
-    if not spans:
-        return ()
-    outside = list(_gaps(ranges, spans[0].first, spans[-1].last))
-    return tuple(_within(spans, outside))
-
-
-def _gaps(spans: Iterable[Spanning], first: int, last: int) -> Iterator[Range]:
-    """The ranges of `first..last` that no span covers."""
-    for span in spans:
-        if first > last:
-            return
-        if first < span.first:
-            yield Range(first, min(last, span.first - 1))
-        first = max(first, span.last + 1)
-    if first <= last:
-        yield Range(first, last)
-
-
-def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """By rising section, neighbours that differ in nothing but their range made one."""
-    merged: list[Span] = []
-    for span in sorted(spans, key=lambda span: span.first):
-        last = merged[-1] if merged else None
-        joined = last and replace(last, last=span.last)
-        if last and last.last + 1 == span.first and joined == replace(span, first=last.first):
-            merged[-1] = joined
-        else:
-            merged.append(span)
-    return tuple(merged)

@@ -11,9 +11,29 @@ from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from clustermap.model import Assignments, Cluster, Replica, SetSpec, routing_table
+from clustermap.changes import differing, pieces
+from clustermap.model import (
+    Assignment,
+    Assignments,
+    Cluster,
+    Owner,
+    Replica,
+    SetSpec,
+    routing_table,
+)
 from clustermap.nodes import Node
-from clustermap.placement import mark_leaving, raise_floor, reassign, sole_owner, unassign
+from clustermap.placement import (
+    claim,
+    hand_over,
+    mark_leaving,
+    raise_floor,
+    raise_version,
+    reassign,
+    sole_owner,
+    unassign,
+    withdraw,
+)
+from clustermap.spans import Range
 
 SECTIONS = 12
 SPEC = SetSpec("s", 0, SECTIONS - 1, (Replica("store-0", "s:1", 1),), 1, 1)
@@ -22,7 +42,8 @@ CLUSTER = Cluster("ab", section_size=10, uid_limit=10 * SECTIONS)
 ranges = st.tuples(st.integers(0, SECTIONS - 1), st.integers(0, SECTIONS - 1)).map(
     lambda ends: (min(ends), max(ends))
 )
-nodes = st.sampled_from([Node(1, "a:1", "s"), Node(2, "b:1", "s"), Node(2, "b:2", "s")])
+NODES = [Node(1, "a:1", "s"), Node(2, "b:1", "s"), Node(2, "b:2", "s")]
+nodes = st.sampled_from(NODES)
 
 
 @dataclass
@@ -32,7 +53,31 @@ class Section:
     owner: Node | None = None
     epoch: int = 0
     leaving: bool = False
+    successor: Owner | None = None
     history: int = 0  # the highest epoch ever given or reported
+
+    def of(self, incarnation: int) -> bool:
+        return self.owner is not None and self.owner.incarnation == incarnation
+
+    def leaves(self, incarnation: int) -> bool:
+        return self.of(incarnation) and self.leaving
+
+    def vacate(self) -> None:
+        self.owner, self.epoch, self.leaving, self.successor = None, 0, False, None
+
+
+def alone(entry: Assignment | None) -> Assignment | None:
+    return entry and replace(entry, first=0, last=0)
+
+
+def known(document: Assignments, section: int) -> tuple[Assignment | None, int]:
+    """Entry and floor of one section, whatever its neighbours have."""
+    floors = [f.epoch for f in document.floors if f.first <= section <= f.last]
+    return alone(document.owner(section)), max(floors, default=0)
+
+
+def said(ranges: list[Range]) -> set[int]:
+    return {s for first, last in ranges for s in range(first, last + 1)}
 
 
 class Placement(RuleBasedStateMachine):
@@ -50,6 +95,9 @@ class Placement(RuleBasedStateMachine):
         new = routing_table(CLUSTER, {"s": SPEC}, {"s": document})
         assert new.version >= old.version
         assert new.routes == old.routes or new.version > old.version
+        assert said(differing(self.document, document)) == {
+            s for s in range(SECTIONS) if known(self.document, s) != known(document, s)
+        }
         self.document = Assignments.from_json(document.to_json())
         assert self.document == document
 
@@ -58,7 +106,7 @@ class Placement(RuleBasedStateMachine):
             assert epoch > self.sections[section].history
             assert all(epoch > earlier for earlier in self.given[section])
             self.given[section].add(epoch)
-            self.sections[section] = Section(node, epoch, False, epoch)
+            self.sections[section] = Section(node, epoch, history=epoch)
 
     @rule(span=ranges, node=nodes)
     def reassigned(self, span: tuple[int, int], node: Node) -> None:
@@ -72,16 +120,93 @@ class Placement(RuleBasedStateMachine):
         inside = self.sections[span[0] : span[1] + 1]
         changed = any(section.owner for section in inside)
         for section in inside:
-            section.owner, section.epoch, section.leaving = None, 0, False
+            section.vacate()
         self.become(unassign(self.document, *span), changed)
 
-    @rule(span=ranges)
-    def marked(self, span: tuple[int, int]) -> None:
+    @rule(span=ranges, successor=st.sampled_from([None, *(node.owner for node in NODES)]))
+    def marked(self, span: tuple[int, int], successor: Owner | None) -> None:
         inside = [s for s in self.sections[span[0] : span[1] + 1] if s.owner]
-        changed = any(not section.leaving for section in inside)
+        changed = any((s.leaving, s.successor) != (True, successor) for s in inside)
         for section in inside:
-            section.leaving = True
-        self.become(mark_leaving(self.document, *span), changed)
+            section.leaving, section.successor = True, successor
+        self.become(mark_leaving(self.document, *span, successor), changed)
+
+    @rule(spans=st.lists(ranges, min_size=1, max_size=3), node=nodes)
+    def handed_over(self, spans: list[tuple[int, int]], node: Node) -> None:
+        """The owner says what it has released; of that, what is its own and leaving counts."""
+        released = sorted({s for span in spans for s in range(span[0], span[1] + 1)})
+        done = [s for s in released if self.sections[s].leaves(node.incarnation)]
+        document = hand_over(self.document, [Range(s, s) for s in released], node.incarnation)
+        self.succeed(done, document)
+        self.become(document, changed=bool(done))
+
+    @rule(span=ranges, successor=nodes, epoch=st.integers(0, 40))
+    def moved(self, span: tuple[int, int], successor: Node, epoch: int) -> None:
+        """Marked, perhaps promised to somebody else meanwhile, handed over."""
+        owner = self.sections[span[0]].owner
+        assume(owner is not None)
+        assert owner is not None
+        self.marked(span, successor.owner)
+        if epoch:
+            self.reported(span, epoch)
+        self.handed_over([span], owner)
+
+    @rule(node=nodes)
+    def withdrawn(self, node: Node) -> None:
+        own = [s for s, section in enumerate(self.sections) if section.of(node.incarnation)]
+        document = withdraw(self.document, node.incarnation)
+        for s in own:
+            successor = self.sections[s].successor
+            if successor is not None and successor.incarnation == node.incarnation:
+                self.sections[s].successor = None
+        self.succeed(own, document)
+        self.become(document, changed=bool(own))
+        assert withdraw(document, node.incarnation) is document
+
+    def succeed(self, sections: list[int], document: Assignments) -> None:
+        """To their successors, each under an epoch of its own that is above its history."""
+        for s in sections:
+            successor = self.sections[s].successor
+            if successor is None:
+                self.sections[s].vacate()
+                continue
+            entry = document.owner(s)
+            assert entry is not None
+            self.give([s], Node(successor.incarnation, successor.address, "s"), entry.epoch)
+
+    @rule(span=ranges, node=nodes, epoch=st.integers(1, 40))
+    def claimed(self, span: tuple[int, int], node: Node, epoch: int) -> None:
+        """Somebody serves sections under an epoch that the document has never heard of."""
+        held = Assignment(*span, node.incarnation, node.address, epoch)
+        before, document = self.document, claim(self.document, [held])
+        changed = False
+        for s in range(span[0], span[1] + 1):
+            section = self.sections[s]
+            floor = known(before, s)[1]
+            theirs = section.owner is not None and section.epoch < epoch and floor == epoch
+            if section.history < epoch or theirs:
+                self.sections[s] = Section(node, epoch, history=epoch)
+                self.given[s].add(epoch)
+                changed = True
+        self.become(document, changed)
+
+    @rule(version=st.integers(0, 200))
+    def outdated(self, version: int) -> None:
+        document = raise_version(self.document, version)
+        assert document.version == max(version, self.document.version)
+        assert (document.entries, document.floors) == (self.document.entries, self.document.floors)
+        self.document = document
+
+    @rule(spans=st.lists(ranges, max_size=3))
+    def looked_at(self, spans: list[tuple[int, int]]) -> None:
+        ranges = [Range(s, s) for s in sorted({s for a, b in spans for s in range(a, b + 1)})]
+        found = {}
+        for piece in pieces(self.document, ranges):
+            for s in range(piece.first, piece.last + 1):
+                assert s not in found
+                found[s] = (alone(piece.entry), piece.floor)
+                assert piece.highest == self.sections[s].history
+        assert found == {s: known(self.document, s) for s, _ in ranges}
 
     @rule(span=ranges, epoch=st.integers(1, 40))
     def reported(self, span: tuple[int, int], epoch: int) -> None:
@@ -136,11 +261,14 @@ class Placement(RuleBasedStateMachine):
                 assert owner is None
             else:
                 assert owner is not None
-                assert (owner.incarnation, owner.address, owner.epoch, owner.leaving) == (
+                assert alone(owner) == Assignment(
+                    0,
+                    0,
                     section.owner.incarnation,
                     section.owner.address,
                     section.epoch,
                     section.leaving,
+                    section.successor,
                 )
 
     @invariant()

@@ -1,11 +1,24 @@
 """Single steps of placement; whole sequences of them are in tests/property."""
 
+import time
+
 import pytest
 
 from clustermap.documents import U64_MAX
 from clustermap.model import Assignment, Assignments, Floor, Replica, SetSpec
 from clustermap.nodes import Node
-from clustermap.placement import mark_leaving, raise_floor, reassign, sole_owner, unassign
+from clustermap.placement import (
+    claim,
+    hand_over,
+    mark_leaving,
+    raise_floor,
+    raise_version,
+    reassign,
+    sole_owner,
+    unassign,
+    withdraw,
+)
+from clustermap.spans import Range
 
 A = Node(1, "a:1", "set-0")
 B = Node(2, "b:1", "set-0")
@@ -135,3 +148,87 @@ def test_forty_thousand_scattered_floors_do_not_slow_a_restart() -> None:
     document = sole_owner(Assignments("set-0", 9, entries, floors), spec, B)
     assert document is not None
     assert document.entries == (owned(0, 39_999, B, 8),)
+
+
+# -- planned moves -----------------------------------------------------------------------------
+
+
+def test_a_hand_over_goes_above_every_promise_of_its_sections() -> None:
+    marked = mark_leaving(reassign(BLANK, 0, 99, A), 10, 29, B.owner)
+    promised = raise_floor(marked, 15, 17, 8)
+    document = hand_over(promised, [Range(12, 20)], A.incarnation)
+    assert document.owner(12) == owned(12, 20, B, 9)
+    assert document.floors == ()
+    assert document.version == promised.version + 1
+
+
+def test_a_hand_over_touches_neither_what_stays_nor_what_is_anothers() -> None:
+    document = reassign(reassign(BLANK, 0, 49, A), 50, 99, B)
+    leaving = mark_leaving(document, 40, 59, B.owner)
+    assert hand_over(leaving, [Range(0, 39)], A.incarnation) is leaving
+    done = hand_over(leaving, [Range(0, 99)], A.incarnation)
+    assert [(e.first, e.last, e.epoch) for e in done.entries if not e.leaving] == [
+        (0, 39, 1),
+        (40, 49, 2),
+        (60, 99, 1),
+    ]
+
+
+def test_what_is_handed_over_to_nobody_leaves_its_epoch_behind() -> None:
+    document = hand_over(mark_leaving(reassign(BLANK, 0, 9, A), 0, 4), [Range(0, 9)], 1)
+    assert (document.entries, document.floors) == ((owned(5, 9, A, 1),), (Floor(0, 4, 1),))
+
+
+def test_who_withdraws_leaves_to_successors_what_has_one_and_the_rest_to_nobody() -> None:
+    document = mark_leaving(reassign(BLANK, 0, 99, A), 0, 9, B.owner)
+    own = mark_leaving(document, 20, 29, A.owner)
+    done = withdraw(own, A.incarnation)
+    assert done.entries == (owned(0, 9, B, 2),)
+    assert done.floors == (Floor(10, 99, 1),)
+    assert done.version == own.version + 1
+
+
+# -- a map that has forgotten ------------------------------------------------------------------
+
+
+def test_a_claim_takes_what_the_map_knows_less_of_and_nothing_else() -> None:
+    document = raise_floor(reassign(BLANK, 0, 9, B), 20, 29, 7)
+    for epoch in (1, 5, 7, 8):
+        claimed = claim(document, [owned(0, 39, A, epoch)])
+        low = claimed.owner(0)
+        assert low == (owned(0, 39, A, 8) if epoch == 8 else low)
+        assert (low == owned(0, 9, B, 1)) == (epoch == 1)
+        assert (claimed.owner(20) is None) == (epoch <= 7)
+        assert claimed.owner(35) is not None
+    assert claim(claimed, [owned(0, 39, A, 8)]) is claimed
+
+
+def test_a_claim_is_not_refused_for_the_promise_that_was_made_to_the_claimant() -> None:
+    document = raise_floor(reassign(BLANK, 0, 9, B), 0, 9, 7)
+    assert claim(document, [owned(0, 9, A, 7)]).entries == (owned(0, 9, A, 7),)
+    assert claim(document, [owned(0, 9, A, 7)]).floors == ()
+
+
+def test_what_was_unassigned_cannot_be_claimed_back() -> None:
+    document = unassign(reassign(BLANK, 0, 9, A), 0, 9)
+    assert claim(document, [owned(0, 9, A, 1)]) is document
+
+
+def test_a_version_is_only_ever_raised() -> None:
+    document = reassign(BLANK, 0, 9, A)
+    assert raise_version(document, 1) is document
+    assert raise_version(document, 7) == Assignments("set-0", 7, document.entries)
+
+
+def test_a_chunk_of_a_scattered_set_is_handed_over_without_delay() -> None:
+    scattered = tuple(
+        Assignment(s, s, 1, "a:1", 1 + s % 3, True, (A, B)[s % 2].owner) for s in range(20_000)
+    )
+    floors = tuple(Floor(s, s, 1 + s % 5) for s in range(20_000))
+    start_s = time.process_time()
+    document = hand_over(
+        Assignments("set-0", 9, scattered, floors), [Range(s, s) for s in range(256)], 1
+    )
+    assert time.process_time() - start_s < 5.0
+    assert document.version == 10
+    assert sum(not entry.leaving for entry in document.entries) == 256
