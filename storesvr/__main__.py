@@ -5,146 +5,104 @@ write failed while serving (commits.py).
 """
 
 import argparse
-import asyncio
-import logging
-import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from seqsvr.sections import SECTION_SIZE, UID_LIMIT
 from storesvr.errors import EngineError
 from storesvr.port import Identity
 from storesvr.service import StoreService, add_to_server, open_service
 from storesvr.servicer import SERVER_OPTIONS, SERVICE
+from svrprocess import program
+from svrprocess.failures import OK, NotDone
+from svrprocess.front import Front
+from svrprocess.listening import serve_metrics
+from svrprocess.options import Option
+from svrprocess.signals import Stop
+from svrprocess.values import (
+    LISTEN,
+    OPTIONAL_LISTEN,
+    PATH,
+    SWITCH,
+    TEXT,
+    integer,
+    number,
+    seconds,
+)
 
-_log = logging.getLogger("storesvr")
-
-EXIT_CANNOT_START = 3
 GRACE_S = 2.0
-READY = "seqsvr.ready"
+OPTIONS = (
+    Option("data", None, PATH, "data directory, of this process alone", required=True),
+    Option("listen", "127.0.0.1:7421", LISTEN, "where AllocSvr nodes reach it; port 0: any"),
+    Option("cluster", None, TEXT, "name of the cluster", required=True),
+    Option("set", "set-0", TEXT, "name of the Set"),
+    Option("replica", "store-0", TEXT, "name of this replica"),
+    Option(
+        "section-size",
+        SECTION_SIZE,
+        integer(1, 2**32),
+        "uids per section, fixed for the cluster's life",
+    ),
+    Option(
+        "uid-limit",
+        UID_LIMIT,
+        integer(1, 2**63),
+        "uids are below this, fixed for the cluster's life",
+    ),
+    Option("lease-ttl-s", 2.0, seconds(0.1, 60), "longest lease granted, and boot grace, seconds"),
+    Option("metrics", "", OPTIONAL_LISTEN, "where Prometheus reads; empty: nowhere"),
+    Option(
+        "map-size-gb",
+        128.0,
+        number(0.001, 2**20, "GiB"),
+        "address space for the store, in GiB; no disk is taken",
+    ),
+    Option("create", False, SWITCH, "make the store if there is none"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until a signal; returns the exit code."""
-    options = _parser().parse_args(argv)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
-    try:
-        return asyncio.run(_serve(options))
-    except (EngineError, RuntimeError, OSError) as error:
-        print(f"storesvr: {type(error).__name__}: {error}", file=sys.stderr)
-        return EXIT_CANNOT_START
+    return program.main("storesvr", "One replica of a Set.", OPTIONS, _serve, argv)
 
 
-async def _serve(options: argparse.Namespace) -> int:
+async def _serve(args: argparse.Namespace) -> int:
+    stop = Stop.on_signals()
+    front = Front(SERVER_OPTIONS)
+    address = front.bind(args.listen)
     registry = CollectorRegistry()
-    ttl_ns = round(options.lease_ttl_s * 1e9)
-    service = open_service(
-        Path(options.data),
-        Identity(
-            options.cluster,
-            options.set,
-            options.replica,
-            options.section_size,
-            options.uid_limit,
-        ),
-        create=options.create,
-        boot_grace_ns=ttl_ns,
-        max_ttl_ns=ttl_ns,
-        map_size=round(options.map_size_gb * 2**30),
-        registry=registry,
-    )
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    service = _open(args, registry)
     try:
-        port = await _start(server, service, options.listen)
-        if options.metrics:
-            host, metrics_port = _address(options.metrics)
-            pages, _ = start_http_server(metrics_port, host, registry)
-            _log.info("metrics=%s:%d", host, pages.server_port)
-        print(f"ready {_address(options.listen)[0]}:{port}", flush=True)
-        await stop.wait()
+        serve_metrics(args.metrics, registry)
+        add_to_server(service, front.server)
+        await front.start(SERVICE)
+        async with front.health.following(lambda: not service.out_of_quorum):
+            program.announce(address)
+            await stop.wait()
     finally:
-        await server.stop(GRACE_S)
+        await front.aclose(GRACE_S)
         await service.aclose()
-    return 0
+    return OK
 
 
-async def _start(server: grpc.aio.Server, service: StoreService, listen: str) -> int:
-    """Bind and serve; returns the port. Raises RuntimeError where the port is taken."""
-    add_to_server(service, server)
-    checks = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
-    port = server.add_insecure_port(listen)
-    await server.start()
-
-    def set_ready(serving: bool) -> "asyncio.Task[None]":
-        status = health_pb2.HealthCheckResponse.ServingStatus
-        state = status.SERVING if serving else status.NOT_SERVING
-        return asyncio.ensure_future(checks.set(READY, state))
-
-    def left_quorum(why: str) -> None:
-        del why
-        tasks.append(set_ready(False))
-
-    tasks: list[asyncio.Task[None]] = []
-    service.left_quorum = left_quorum
-    await checks.set("", health_pb2.HealthCheckResponse.ServingStatus.SERVING)
-    await set_ready(not service.out_of_quorum)
-    return port
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="storesvr", description="One replica of a Set.")
-
-    def option(name: str, default: object, text: str, kind: type = str) -> None:
-        env = "SEQSVR_" + name.upper().replace("-", "_")
-        value = os.environ.get(env, default)
-        parser.add_argument(
-            f"--{name}",
-            default=value,
-            required=value is None,
-            type=kind,
-            help=f"{text} (default {default}, environment {env})",
+def _open(args: argparse.Namespace, registry: CollectorRegistry) -> StoreService:
+    ttl_ns = round(args.lease_ttl_s * 1e9)
+    try:
+        identity = Identity(args.cluster, args.set, args.replica, args.section_size, args.uid_limit)
+        return open_service(
+            Path(args.data),
+            identity,
+            create=args.create,
+            boot_grace_ns=ttl_ns,
+            max_ttl_ns=ttl_ns,
+            map_size=round(args.map_size_gb * 2**30),
+            registry=registry,
         )
-
-    option("data", None, "data directory, of this process alone")
-    option("listen", "127.0.0.1:7421", "HOST:PORT for AllocSvr nodes; port 0: any")
-    option("cluster", None, "name of the cluster")
-    option("set", "set-0", "name of the Set")
-    option("replica", "store-0", "name of this replica")
-    option("section-size", SECTION_SIZE, "uids per section, fixed for the cluster's life", int)
-    option("uid-limit", UID_LIMIT, "uids are below this, fixed for the cluster's life", int)
-    option("lease-ttl-s", 2.0, "longest lease granted, and boot grace, in seconds", float)
-    option("metrics", "", "HOST:PORT for Prometheus; empty: none")
-    option("map-size-gb", 128.0, "address space for the store, in GiB; no disk is taken", float)
-    parser.add_argument(
-        "--create",
-        action="store_true",
-        default=os.environ.get("SEQSVR_CREATE") == "1",
-        help="make the store if there is none (environment SEQSVR_CREATE=1)",
-    )
-    return parser
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    return host, int(port)
+    except (EngineError, OSError) as error:
+        raise NotDone(f"{type(error).__name__}: {error}") from None
 
 
 if __name__ == "__main__":

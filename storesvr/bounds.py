@@ -3,7 +3,7 @@
 Everything else is refused as a whole, as MALFORMED, before anything is staged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from clustermap.errors import ReplicaFailed
@@ -32,24 +32,23 @@ class Bounds:
     def expand(self, ranges: Sequence[Range]) -> list[tuple[int, int]]:
         """(section, epoch) of each section of the ranges, in order."""
         count = 0
-        for first, last, _ in ranges:
+        for first, last, epoch in ranges:
             if first > last:
                 malformed(f"range {first}..{last} is upside down")
             count += last - first + 1
             check_count(count)
-        asked = [
+            self.epochs(((first, epoch), (last, epoch)))
+        return [
             (section, epoch) for first, last, epoch in ranges for section in range(first, last + 1)
         ]
-        self.epochs(asked)
-        return asked
 
-    def entries(self, incarnation: int, entries: Sequence[tuple[int, int]]) -> None:
-        """(section, epoch) of an incarnation's own."""
+    def entries(self, incarnation: int, entries: Sequence[tuple[int, int, object]]) -> None:
+        """(section, epoch, something) of an incarnation's own."""
         check_incarnation(incarnation)
         check_count(len(entries))
-        self.epochs(entries)
+        self.epochs((section, epoch) for section, epoch, _ in entries)
 
-    def epochs(self, entries: Sequence[tuple[int, int]]) -> None:
+    def epochs(self, entries: Iterable[tuple[int, int]]) -> None:
         """Sections of the layout; epochs start at 1."""
         sections = self.layout.sections
         for section, epoch in entries:

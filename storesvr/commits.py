@@ -28,6 +28,7 @@ MAX_WAITING = 1_024
 MAX_WAITING_BYTES = 256 * 2**20
 MAX_BATCH_SECTIONS = 8_192
 MAX_BATCH_BYTES = 64 * 2**20
+LARGE = 256  # sections, from which on staging a request takes a millisecond or more
 
 _log = logging.getLogger(__name__)
 
@@ -140,7 +141,11 @@ class GroupCommit:
 
     async def _commit(self, batch: list[_Writer]) -> None:
         self._batch = batch
-        answers = [(writer, self._staged(writer)) for writer in batch]
+        answers = []
+        for writer in batch:
+            answers.append((writer, self._staged(writer)))
+            if writer.sections >= LARGE:
+                await asyncio.sleep(0)  # a Renew has its turn between
         staged = self._replica.take_staged()
         if staged.records:
             began = time.perf_counter()

@@ -3,6 +3,7 @@
 LOCK       locked with flock for as long as the process lives; holds its pid
 witness    two slots, written in turn, so that one torn or rotten slot leaves the other
 data.mdb   LMDB, with lock.mdb beside it
+outliving  how long a lease may outlive the process that granted it
 """
 
 import fcntl
@@ -11,7 +12,14 @@ import stat
 from pathlib import Path
 
 from storesvr.errors import Blank, CannotOpen, DirectoryInUse, EngineCorrupt, EngineFailed
-from storesvr.ledger import WITNESS_SIZE, Witness, decode_witness, encode_witness
+from storesvr.ledger import (
+    WITNESS_SIZE,
+    Witness,
+    decode_outliving,
+    decode_witness,
+    encode_outliving,
+    encode_witness,
+)
 
 _SLOT = 512  # slots lie in different sectors
 
@@ -102,6 +110,35 @@ class Directory:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def recall_outliving(path: Path) -> int | None:
+    """Nanoseconds that a lease of an earlier process may have run on; None: nobody knows.
+
+    path: the data directory, held by the caller. Raises CannotOpen.
+    """
+    try:
+        return decode_outliving((path / "outliving").read_bytes())
+    except (FileNotFoundError, EngineCorrupt):
+        return None
+    except OSError as error:
+        raise CannotOpen(f"{path}: {error.strerror}") from error
+
+
+def note_outliving(path: Path, lease_ns: int) -> None:
+    """Make it durable, all or nothing. Raises CannotOpen."""
+    new = path / "outliving.new"
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, encode_outliving(lease_ns))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        new.rename(path / "outliving")
+        sync_directory(path)
+    except OSError as error:
+        raise CannotOpen(f"{path}: {error.strerror}") from error
 
 
 def _slots(stored: bytes) -> list[Witness]:

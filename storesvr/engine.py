@@ -6,21 +6,23 @@ process and lets stray writes into the file.
 
 What a flipped bit can do, and what notices it:
 
-    in a value                          its checksum, at each read (records.py)
-    in an inner page: a record hidden   the totals, at load; the CRCs held in memory, at each read
+    in a value                          its checksum at load, then its copy in memory at each read
+    in an inner page: a record hidden   the totals, at load; likewise
     in an inner page: an old one shown  likewise
     in a meta page: an old state shown  the witness, at open (ledger.py)
     a file cut short                    the witness, before anything is mapped
 
 A page so broken that LMDB itself falls over it ends the process; it never becomes a value.
 
-Memory held: one CRC per section. Reading and committing may overlap, on two threads.
+Memory held: what was committed last of each section, as bytes and as a record, about 0.6 KB. A
+value that is read must be those very bytes, which says more than a checksum and costs less; so
+nothing is decoded twice. Reading and committing may overlap, on two threads.
 """
 
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,6 +73,8 @@ _NOT_A_STORE = (
     lmdb.BadDbiError,
 )
 
+Stored = tuple[bytes, Record]
+
 
 class LmdbEngine:
     """storesvr.port.Engine over one data directory.
@@ -86,8 +90,8 @@ class LmdbEngine:
         self._directory = Directory(path, create=create)
         self._env: lmdb.Environment | None = None
         self._guard = threading.Lock()
-        self._crcs: dict[int, int] | None = None  # of what is committed; None: not loaded
-        self._pending: dict[int, int] = {}  # of what is being committed
+        self._held: dict[int, Stored] | None = None  # what is committed; None: not loaded
+        self._pending: Mapping[int, Stored] = {}  # what is being committed
         self._identity, self._totals = wanted, Totals()
         self._failed = ""
         try:
@@ -104,66 +108,52 @@ class LmdbEngine:
     def load(self) -> list[Record]:
         with _mapped_at_read(), self._opened().begin(db=self._records) as txn:
             pairs = [(int.from_bytes(key, "big"), value) for key, value in txn.cursor()]
-        records = [decode(section, value) for section, value in pairs]
-        crcs = {section: stored_crc(value) for section, value in pairs}
-        found = Totals(0, 0, 0).after((None, crc) for crc in crcs.values())
+        held = {section: (value, decode(section, value)) for section, value in pairs}
+        found = Totals(0, 0, 0).after((None, stored_crc(value)) for value, _ in held.values())
         if found[1:] != self._totals[1:]:
             raise EngineCorrupt(
                 f"{found.records} records (CRC sum {found.crc_sum:#x}) are not what was stored: "
                 f"{self._totals.records} ({self._totals.crc_sum:#x})"
             )
-        self._crcs = crcs
-        return records
+        self._held = held
+        return [record for _, record in held.values()]
 
     def read(self, sections: Iterable[int]) -> list[Record | None]:
         wanted = list(sections)
-        with _mapped_at_read():
-            with self._guard:
-                txn = self._opened().begin(db=self._records)
-                expected = self._expected(wanted)
-            with txn:
-                get = txn.get
-                values = [get(section.to_bytes(8, "big")) for section in wanted]
-        records = [
-            None if value is None else decode(section, value)
-            for section, value in zip(wanted, values, strict=True)
-        ]
-        if expected is not None:
-            for section, value, allowed in zip(wanted, values, expected, strict=True):
-                _check_current(section, value, allowed)
-        return records
+        keys = [section.to_bytes(8, "big") for section in wanted]
+        with self._guard, _mapped_at_read(), self._opened().begin(db=self._records) as txn:
+            values = dict(txn.cursor().getmulti(keys))
+            return [self._checked(s, values.get(k)) for s, k in zip(wanted, keys, strict=True)]
 
     def scan(self, first: int, last: int, limit: int) -> list[Record]:
-        with _mapped_at_read():
-            with self._guard:
-                txn = self._opened().begin(db=self._records)
-                known = None if self._crcs is None else dict(self._crcs)
-                pending = self._pending
-            with txn:
-                found = dict(_walk(txn.cursor(), first, last, limit))
-        if known is not None:
-            reached = last if len(found) < limit else max(found, default=last)
-            missing = next((s for s in known if first <= s <= reached and s not in found), None)
-            if missing is not None:
-                raise CorruptRecord(missing, "its record is missing")
-            for section, value in found.items():
-                _check_current(section, value, (known.get(section), pending.get(section)))
-        return [decode(section, value) for section, value in found.items()]
+        found: list[Record] = []
+        with self._guard, _mapped_at_read(), self._opened().begin(db=self._records) as txn:
+            for section, value in _walk(txn.cursor(), first, last, limit):
+                record = self._checked(section, value)
+                if record is not None:
+                    found.append(record)
+            reached = found[-1].section if found and len(found) == limit else last
+            self._check_whole(found, first, reached)
+        return found
 
-    def read_snapshot(self, section: int) -> Snapshot | None:
+    def read_snapshots(self, sections: Iterable[int]) -> Generator[Snapshot | None, None, None]:
         with _mapped_at_read(), self._opened().begin(db=self._snapshots) as txn:
-            value = txn.get(section.to_bytes(8, "big"))
-        return None if value is None else decode_snapshot(section, value)
+            for section in sections:
+                value = txn.get(section.to_bytes(8, "big"))
+                yield None if value is None else decode_snapshot(section, value)
 
     def commit(self, batch: Batch) -> None:
         if self._failed:
             raise EngineFailed(self._failed)
-        crcs = self._crcs
-        if crcs is None:
+        held = self._held
+        if held is None:
             raise BrokenInvariant("nothing is committed before load")
-        rows = sorted((r.section.to_bytes(8, "big"), encode(r)) for r in batch.records)
-        pending = {int.from_bytes(key, "big"): stored_crc(value) for key, value in rows}
-        totals = self._totals.after((crcs.get(s), crc) for s, crc in pending.items())
+        pending = {record.section: (encode(record), record) for record in sorted(batch.records)}
+        rows = [(section.to_bytes(8, "big"), value) for section, (value, _) in pending.items()]
+        totals = self._totals.after(
+            (stored_crc(held[section][0]) if section in held else None, stored_crc(value))
+            for section, (value, _) in pending.items()
+        )
         with self._guard:
             self._pending = pending
         try:
@@ -176,7 +166,7 @@ class LmdbEngine:
             )
             raise EngineFailed(self._failed) from error
         with self._guard:
-            crcs.update(pending)
+            held.update(pending)
             self._pending = {}
         self._totals = totals
 
@@ -275,11 +265,33 @@ class LmdbEngine:
             raise EngineFailed("the engine is closed")
         return self._env
 
-    def _expected(self, sections: list[int]) -> list[tuple[int | None, int | None]] | None:
-        crcs, pending = self._crcs, self._pending
-        if crcs is None:
+    def _checked(self, section: int, value: bytes | None) -> Record | None:
+        """The record that `value` is, given that it stands under the key of `section`.
+
+        While a commit is in progress it may be the one of before or the one of after.
+        """
+        held = self._held
+        if held is None:
+            return None if value is None else decode(section, value)
+        before = held.get(section)
+        for known in (before, self._pending.get(section)):
+            if known is not None and known[0] == value:
+                return known[1]
+        if value is None and before is None:
             return None
-        return [(crcs.get(section), pending.get(section)) for section in sections]
+        if value is not None:
+            decode(section, value)  # which says better what is wrong with it
+        raise CorruptRecord(section, "its record is not the last one committed")
+
+    def _check_whole(self, found: list[Record], first: int, last: int) -> None:
+        """That no record of first..last is missing."""
+        held = self._held or {}
+        met = {record.section for record in found}
+        span = range(first, last + 1)
+        least = span if last - first < len(held) else held
+        missing = next((s for s in least if s in held and s in span and s not in met), None)
+        if missing is not None:
+            raise CorruptRecord(missing, "its record is missing")
 
 
 def _walk(cursor: lmdb.Cursor, first: int, last: int, limit: int) -> Iterator[tuple[int, bytes]]:
@@ -290,15 +302,6 @@ def _walk(cursor: lmdb.Cursor, first: int, last: int, limit: int) -> Iterator[tu
         if section > last or count >= limit:
             return
         yield section, bytes(value)
-
-
-def _check_current(
-    section: int, value: bytes | None, allowed: tuple[int | None, int | None]
-) -> None:
-    """`allowed`: CRCs before and after a commit in progress; (None, None): never written."""
-    crc = None if value is None else stored_crc(value)
-    if crc not in allowed or (crc is None and allowed[0] is not None):
-        raise CorruptRecord(section, "its record is not the last one committed")
 
 
 @contextmanager

@@ -11,6 +11,12 @@ a file of its own, written after each commit, of how far the store had got:
 
 The witness is not synced at each commit. After a loss of power it may be older than the store,
 which proves nothing; it is never newer, unless the store has lost something.
+
+Leases are not stored, so that Renew waits for no disk. What is, in a file of its own, is how long a
+lease may outlive the process that granted it, synced before the first grant: that is how long the
+next process must take every lease to be alive (LEASE-1).
+
+    outliving "SQLO" version:2 zero:2 nanoseconds:8 crc:4
 """
 
 import json
@@ -28,6 +34,7 @@ FORMAT = 1
 _HEAD = struct.Struct(">4sHH")
 _TOTALS = struct.Struct(">4sHHQQQ")
 _WITNESS = struct.Struct(">4sHHQQ")
+_OUTLIVING = struct.Struct(">4sHHQ")
 WITNESS_SIZE = _WITNESS.size + 4
 
 _U64 = 2**64
@@ -91,6 +98,15 @@ def encode_witness(witness: Witness) -> bytes:
 def decode_witness(value: bytes) -> Witness:
     """Raises EngineCorrupt."""
     return Witness(*_fields(_WITNESS, b"SQWT", value, "witness"))
+
+
+def encode_outliving(lease_ns: int) -> bytes:
+    return _sealed(_OUTLIVING.pack(b"SQLO", FORMAT, 0, lease_ns))
+
+
+def decode_outliving(value: bytes) -> int:
+    """Raises EngineCorrupt."""
+    return _fields(_OUTLIVING, b"SQLO", value, "longest lease")[0]
 
 
 def check_identity(found: Identity, wanted: Identity) -> None:

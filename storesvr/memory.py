@@ -4,7 +4,7 @@
 that a test can spoil them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 
 from seqsvr.invariants import require
 from storesvr.errors import DirectoryInUse, EngineCorrupt, EngineFailed
@@ -60,9 +60,10 @@ class MemoryEngine:
     def scan(self, first: int, last: int, limit: int) -> list[Record]:
         return self._range(first, last)[:limit]
 
-    def read_snapshot(self, section: int) -> Snapshot | None:
-        value = self._disk.snapshots.get(section)
-        return None if value is None else decode_snapshot(section, value)
+    def read_snapshots(self, sections: Iterable[int]) -> Generator[Snapshot | None, None, None]:
+        for section in sections:
+            value = self._disk.snapshots.get(section)
+            yield None if value is None else decode_snapshot(section, value)
 
     def commit(self, batch: Batch) -> None:
         require(self._loaded, "nothing is committed before load")

@@ -47,23 +47,18 @@ def wire_ranges(found: Iterable[tuple[int, int, int]]) -> list[pb.EpochRange]:
 
 
 def fence_response(store_id: int, answer: FenceAnswer) -> pb.FenceResponse:
+    records = [record for record, _ in answer.entries]
     return pb.FenceResponse(
         store_id=store_id,
-        entries=[
-            pb.FenceEntry(
-                section=record.section,
-                promised=record.promised,
-                granted=granted,
-                max_seq=record.max_seq,
-                owner_epoch=record.owner_epoch,
-                owner=record.owner,
-                released=record.released,
-                snapshot_epoch=record.snapshot_epoch,
-            )
-            for record, granted in answer.entries
-        ],
         boot_grace_ns=answer.boot_grace_ns,
         leases=[pb.LeaseLeft(incarnation=i, left_ns=left) for i, left in answer.leases],
+        promised=[record.promised for record in records],
+        granted=[granted for _, granted in answer.entries],
+        max_seq=[record.max_seq for record in records],
+        owner_epoch=[record.owner_epoch for record in records],
+        owner=[record.owner for record in records],
+        released=[record.released for record in records],
+        snapshot_epoch=[record.snapshot_epoch for record in records],
     )
 
 
@@ -107,4 +102,6 @@ def info_response(replica: Replica, now_ns: int) -> pb.InfoResponse:
         sections=replica.sections,
         boot_grace_ns=replica.boot_grace_left_ns(now_ns),
         out_of_quorum=replica.out_of_quorum,
+        uid_limit=identity.uid_limit,
+        leases=[pb.LeaseLeft(incarnation=i, left_ns=n) for i, n in replica.leases_left(now_ns)],
     )

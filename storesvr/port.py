@@ -3,7 +3,7 @@
 One suite runs on both: tests/integration/test_storesvr_engine_contract.py.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from storesvr.records import Record, Snapshot
@@ -60,8 +60,10 @@ class Engine(Protocol):
         """At most `limit` records of first..last by rising section. Raises EngineCorrupt."""
         ...
 
-    def read_snapshot(self, section: int) -> Snapshot | None:
-        """Raises EngineCorrupt."""
+    def read_snapshots(self, sections: Iterable[int]) -> Generator[Snapshot | None, None, None]:
+        """One per section, None: there is none. Each is read when it is asked for; close it where
+        it was not run to its end. Raises EngineCorrupt.
+        """
         ...
 
     def commit(self, batch: Batch) -> None:

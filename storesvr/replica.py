@@ -30,6 +30,7 @@ Why each rule is as it is:
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from typing import NamedTuple, NoReturn
 
 from clustermap.errors import ReplicaFailed
@@ -103,8 +104,7 @@ class Replica:
         asked = self.bounds.expand(ranges)
         records = self._read([section for section, _ in asked])
         entries = [
-            self._fence_one(record, epoch)
-            for record, (_, epoch) in zip(records, asked, strict=True)
+            self._fence_one(read, epoch) for read, (_, epoch) in zip(records, asked, strict=True)
         ]
         leases = self._leases.left(now_ns)
         return FenceAnswer(entries, self._leases.grace_left_ns(now_ns), leases)
@@ -114,7 +114,7 @@ class Replica:
 
         Raises ReplicaFailed MALFORMED, CORRUPT.
         """
-        self.bounds.entries(incarnation, [(section, epoch) for section, epoch, _ in entries])
+        self.bounds.entries(incarnation, entries)
         for section, _, max_seq in entries:
             self.bounds.max_seq(section, max_seq)
         records = self._read([section for section, _, _ in entries])
@@ -133,7 +133,7 @@ class Replica:
         Repeating it is no refusal, and does not replace the first snapshot.
         Raises ReplicaFailed MALFORMED, CORRUPT.
         """
-        self.bounds.entries(incarnation, [(section, epoch) for section, epoch, _ in entries])
+        self.bounds.entries(incarnation, entries)
         for section, _, payload in entries:
             self.bounds.snapshot(section, payload)
         records = self._read([section for section, _, _ in entries])
@@ -219,13 +219,7 @@ class Replica:
         limit = min(limit or MAX_SECTIONS, MAX_SECTIONS)
         try:
             records = self._engine.scan(first, last, limit)
-            found, size = [], 0
-            for record in records:
-                payload = self._snapshot_of(record) if with_snapshots else b""
-                found.append((record, payload))
-                size += len(payload)
-                if size >= SCAN_BYTES:
-                    break
+            found = self._with_snapshots(records) if with_snapshots else [(r, b"") for r in records]
         except EngineCorrupt as error:
             self._leave_quorum(error)
         reached = found[-1][0].section if found else last
@@ -249,6 +243,10 @@ class Replica:
         """How many incarnations hold a lease; any thread may ask."""
         return self._leases.live(now_ns)
 
+    def leases_left(self, now_ns: int) -> list[tuple[int, int]]:
+        """(incarnation, nanoseconds left) of each live lease."""
+        return self._leases.left(now_ns)
+
     def boot_grace_left_ns(self, now_ns: int) -> int:
         """For how long leases of before the start may be alive."""
         return self._leases.grace_left_ns(now_ns)
@@ -259,7 +257,9 @@ class Replica:
         record = self._records.get(read.section, read)
         if epoch <= record.promised:
             return record, False
-        new = record._replace(promised=epoch, fence_version=self._promise(record.section, epoch))
+        section, _, owner_epoch, owner, released, max_seq, _, has_snapshot = record
+        version = self._promise(section, epoch)
+        new = Record(section, epoch, owner_epoch, owner, released, max_seq, version, has_snapshot)
         self._stage(record, new)
         return new, True
 
@@ -298,11 +298,12 @@ class Replica:
         return self._version
 
     def _stage(self, old: Record, new: Record) -> None:
-        require(new.max_seq >= old.max_seq, "NRW-1: max_seq never falls")
-        require(new.promised >= old.promised, "FENCE-1: a promise never falls")
-        require(new.owner_epoch >= old.owner_epoch, "the owner's epoch never falls")
-        if old.has_snapshot and new.owner_epoch != old.owner_epoch and not new.has_snapshot:
-            self._snapshots[new.section] = None
+        if new.max_seq < old.max_seq or new.promised < old.promised:
+            require(False, "NRW-1, FENCE-1: neither max_seq nor a promise ever falls")
+        if new.owner_epoch != old.owner_epoch:
+            require(new.owner_epoch > old.owner_epoch, "the owner's epoch never falls")
+            if old.has_snapshot and not new.has_snapshot:
+                self._snapshots[new.section] = None
         self._records[new.section] = new
 
     # What is stored.
@@ -326,13 +327,24 @@ class Replica:
             self._leave_quorum(error)
         return [record or Record(section) for section, record in zip(wanted, stored, strict=True)]
 
-    def _snapshot_of(self, record: Record) -> bytes:
-        if not record.snapshot_epoch:
-            return b""
-        snapshot = self._engine.read_snapshot(record.section)
-        if snapshot is None or snapshot.epoch != record.snapshot_epoch:
-            raise CorruptRecord(record.section, "its snapshot is missing or of another epoch")
-        return snapshot.payload
+    def _with_snapshots(self, records: Sequence[Record]) -> list[tuple[Record, bytes]]:
+        """As many of the records as SCAN_BYTES allow."""
+        found, size = [], 0
+        sections = [record.section for record in records if record.snapshot_epoch]
+        with closing(self._engine.read_snapshots(sections)) as snapshots:
+            for record in records:
+                payload = b""
+                if epoch := record.snapshot_epoch:
+                    snapshot = next(snapshots)
+                    if snapshot is None or snapshot.epoch != epoch:
+                        text = "its snapshot is missing or of another epoch"
+                        raise CorruptRecord(record.section, text)
+                    payload = snapshot.payload
+                found.append((record, payload))
+                size += len(payload)
+                if size >= SCAN_BYTES:
+                    break
+        return found
 
     def _staging(self) -> None:
         require(not self._committing, "nothing is staged while a commit runs")

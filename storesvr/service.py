@@ -6,6 +6,7 @@ whole is not answered. Renew touches no disk and waits for no commit.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,9 @@ from clustermap.errors import ReplicaFailed
 from seqsvr.v1 import store_pb2 as pb
 from storesvr import messages
 from storesvr.commits import MAX_WAITING, GroupCommit, end_process
+from storesvr.directory import note_outliving, recall_outliving
 from storesvr.engine import MAP_SIZE, LmdbEngine
+from storesvr.errors import CannotOpen, EngineError
 from storesvr.metrics import StoreMetrics
 from storesvr.port import Engine, Identity
 from storesvr.replica import MAX_TTL_NS, Replica
@@ -42,24 +45,51 @@ def open_service(
     """A service over the LMDB store in `path`, which it holds until `aclose`.
 
     boot_grace_ns: 0 where the lock on `path` proves that every earlier lease holder is dead (the
-    embedded service), else at least max_ttl_ns. Raises EngineError: the store cannot be served.
+    embedded service), else at least max_ttl_ns; it is as long as the longest lease that an earlier
+    process may have granted, where that is more. max_ttl_ns: at most MAX_TTL_NS. Raises
+    EngineError: the store cannot be served.
     """
+    if not 0 < max_ttl_ns <= MAX_TTL_NS:
+        raise CannotOpen(f"the longest lease must be in 1..{MAX_TTL_NS} ns, not {max_ttl_ns}")
+    fresh = not os.path.exists(path / "witness")  # Path.exists raises where nothing may be seen
     engine = LmdbEngine(path, identity, create=create, map_size=map_size)
     try:
-        replica = Replica(
-            engine, now_ns=boottime_ns(), boot_grace_ns=boot_grace_ns, max_ttl_ns=max_ttl_ns
-        )
+        own_ns = max_ttl_ns if boot_grace_ns else 0
+        before_ns = _outliving_ns(path, own_ns, fresh=fresh)
+        grace_ns = max(boot_grace_ns, max_ttl_ns, before_ns) if own_ns or before_ns else 0
+        now_ns = boottime_ns()
+        replica = Replica(engine, now_ns=now_ns, boot_grace_ns=grace_ns, max_ttl_ns=max_ttl_ns)
     except BaseException:
         engine.close()
         raise
-    return StoreService(replica, engine, registry=registry)
+
+    def closing() -> None:
+        if own_ns < before_ns and boottime_ns() >= now_ns + grace_ns:
+            note_outliving(path, own_ns)
+
+    return StoreService(replica, engine, registry=registry, closing=closing)
+
+
+def _outliving_ns(path: Path, own_ns: int, *, fresh: bool) -> int:
+    """For how long leases of earlier processes may run on; what this one may grant is noted.
+
+    own_ns: the longest that leases of this process may outlive it. Never is less noted than what
+    may still run: a longer one of before stays until a process has outlived it (`closing`).
+    """
+    known_ns = recall_outliving(path)
+    before_ns = known_ns
+    if before_ns is None:  # new, or of a version that did not say, or spoilt
+        before_ns = 0 if fresh or not own_ns else MAX_TTL_NS
+    if max(own_ns, before_ns) != known_ns:
+        note_outliving(path, max(own_ns, before_ns))
+    return before_ns
 
 
 class StoreService:
     """One replica with its queue, clock and metrics.
 
     fatal: see GroupCommit; now_ns: CLOCK_BOOTTIME; left_quorum: called once, with the reason, when
-    something stored turns out to be corrupt.
+    something stored turns out to be corrupt; closing: called once, before the engine is closed.
     """
 
     def __init__(
@@ -71,6 +101,7 @@ class StoreService:
         now_ns: Callable[[], int] = boottime_ns,
         fatal: Callable[[str], None] = end_process,
         left_quorum: Callable[[str], None] | None = None,
+        closing: Callable[[], None] | None = None,
         max_waiting: int = MAX_WAITING,
     ) -> None:
         self.metrics = StoreMetrics(registry or CollectorRegistry())
@@ -79,6 +110,7 @@ class StoreService:
         self._replica = replica
         self._engine = engine
         self._now_ns = now_ns
+        self._closing = closing
         self._commits = GroupCommit(
             replica, engine, self.metrics, fatal=fatal, max_waiting=max_waiting
         )
@@ -96,7 +128,14 @@ class StoreService:
     async def aclose(self) -> None:
         """Commit what waits and let go of the data directory. Idempotent."""
         await self._commits.aclose()
-        self._engine.close()
+        closing, self._closing = self._closing, None
+        try:
+            if closing is not None:
+                closing()
+        except EngineError as error:
+            _log.warning("the next start waits longer than it had to: %s", error)
+        finally:
+            self._engine.close()
 
     async def fence(self, request: pb.FenceRequest) -> pb.FenceResponse:
         """Promise an epoch for each section, and tell what is known of it."""

@@ -50,7 +50,7 @@ def test_a_new_store_is_empty_and_knows_who_it_is(engine: Engine) -> None:
     assert engine.identity == IDENTITY
     assert engine.read([0, 42_949]) == [None, None]
     assert engine.scan(0, 2**64 - 1, 10) == []
-    assert engine.read_snapshot(0) is None
+    assert list(engine.read_snapshots([0])) == [None]
 
 
 def test_what_was_committed_is_read_back_in_the_order_asked_for(engine: Engine) -> None:
@@ -92,11 +92,10 @@ def test_a_scan_is_ordered_and_bounded_by_its_span_and_limit(engine: Engine) -> 
 
 def test_snapshots_are_replaced_and_dropped_with_the_records(engine: Engine) -> None:
     engine.commit(Batch([Record(1)], [Snapshot(1, 3, b"three"), Snapshot(2, 3, bytes(900_000))]))
-    assert engine.read_snapshot(1) == Snapshot(1, 3, b"three")
-    assert engine.read_snapshot(2) == Snapshot(2, 3, bytes(900_000))
+    held = [Snapshot(2, 3, bytes(900_000)), None, Snapshot(1, 3, b"three")]
+    assert list(engine.read_snapshots([2, 3, 1])) == held
     engine.commit(Batch([Record(1)], [Snapshot(1, 4, b"four")], [2, 3]))
-    assert engine.read_snapshot(1) == Snapshot(1, 4, b"four")
-    assert engine.read_snapshot(2) is None
+    assert list(engine.read_snapshots([1, 2])) == [Snapshot(1, 4, b"four"), None]
 
 
 def test_nothing_is_committed_before_load(opener: Opener) -> None:

@@ -335,7 +335,7 @@ def test_a_spoilt_snapshot_is_noticed(store: Path) -> None:
         row[25_000] ^= 1
         txn.put((1).to_bytes(8, "big"), bytes(row), db=snapshots)
     with closing(opened(store)) as engine, pytest.raises(CorruptRecord):
-        engine.read_snapshot(1)
+        list(engine.read_snapshots([1]))
 
 
 # What a commit may do.

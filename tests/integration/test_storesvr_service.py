@@ -89,11 +89,7 @@ async def test_a_section_is_won_served_and_handed_over(tmp_path: Path) -> None:
     service = open_service(tmp_path / "store", IDENTITY, create=True)
     store_id = service.identity.store_id
     granted = await service.fence(fence(3, 5, 1))
-    assert [(e.section, e.promised, e.granted) for e in granted.entries] == [
-        (3, 1, True),
-        (4, 1, True),
-        (5, 1, True),
-    ]
+    assert list(zip(granted.promised, granted.granted, strict=True)) == [(1, True)] * 3
     assert granted.store_id == store_id
     assert granted.boot_grace_ns == 0
     assert (await service.raise_max(raising(A, (3, 1, 100), (4, 1, 100)))).refused == []
@@ -110,10 +106,10 @@ async def test_a_section_is_won_served_and_handed_over(tmp_path: Path) -> None:
     answer = await service.fence(fence(3, 4, 2))
     assert 0 < answer.boot_grace_ns <= 60 * S
     assert [lease.incarnation for lease in answer.leases] == [B]
-    first, second = answer.entries
-    assert (first.max_seq, first.owner, first.owner_epoch) == (100, A, 1)
-    assert (first.released, first.snapshot_epoch) == (True, 1)
-    assert (second.released, second.snapshot_epoch) == (False, 0)
+    assert list(zip(answer.promised, answer.granted, strict=True)) == [(2, True)] * 2
+    owners = zip(answer.max_seq, answer.owner, answer.owner_epoch, strict=True)
+    assert list(owners) == [(100, A, 1)] * 2
+    assert list(zip(answer.released, answer.snapshot_epoch, strict=True)) == [(True, 1), (False, 0)]
     late = await service.raise_max(raising(A, (3, 1, 900), (4, 1, 900), (5, 1, 900)))
     assert late.refused == [pb.EpochRange(first=3, last=4, epoch=2)]
     scanned = await service.scan(scan(3, 3, with_snapshots=True))
@@ -346,7 +342,7 @@ async def test_every_section_of_a_cluster_is_fenced_and_raised_in_time(tmp_path:
     began = loop.time()
     for first, last in spans:
         answer = await service.fence(fence(first, last, 1))
-        assert all(entry.granted for entry in answer.entries)
+        assert answer.granted == [True] * (last - first + 1)
     for first, last in spans:
         entries = ((section, 1, 10_000) for section in range(first, last + 1))
         assert not (await service.raise_max(raising(A, *entries))).refused

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15seqsvr/v1/store.proto\x12\tseqsvr.v1\"?\n\x0bStoreHeader\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0b\n\x03set\x18\x02 \x01(\t\x12\x12\n\nmembership\x18\x03 \x01(\x04\"8\n\nEpochRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"]\n\x0c\x46\x65nceRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\x12%\n\x06ranges\x18\x02 \x03(\x0b\x32\x15.seqsvr.v1.EpochRange\"\x86\x01\n\rFenceResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12&\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x15.seqsvr.v1.FenceEntry\x12\x15\n\rboot_grace_ns\x18\x03 \x01(\x04\x12$\n\x06leases\x18\x04 \x03(\x0b\x32\x14.seqsvr.v1.LeaseLeft\"\x9f\x01\n\nFenceEntry\x12\x0f\n\x07section\x18\x01 \x01(\x04\x12\x10\n\x08promised\x18\x02 \x01(\x04\x12\x0f\n\x07granted\x18\x03 \x01(\x08\x12\x0f\n\x07max_seq\x18\x04 \x01(\x04\x12\x13\n\x0bowner_epoch\x18\x05 \x01(\x04\x12\r\n\x05owner\x18\x06 \x01(\x04\x12\x10\n\x08released\x18\x07 \x01(\x08\x12\x16\n\x0esnapshot_epoch\x18\x08 \x01(\x04\"1\n\tLeaseLeft\x12\x13\n\x0bincarnation\x18\x01 \x01(\x04\x12\x0f\n\x07left_ns\x18\x02 \x01(\x04\"s\n\x0cRaiseRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12&\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x15.seqsvr.v1.RaiseEntry\"=\n\nRaiseEntry\x12\x0f\n\x07section\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0f\n\x07max_seq\x18\x03 \x01(\x04\"I\n\rRaiseResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12&\n\x07refused\x18\x02 \x03(\x0b\x32\x15.seqsvr.v1.EpochRange\"w\n\x0eReleaseRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12(\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x17.seqsvr.v1.ReleaseEntry\"@\n\x0cReleaseEntry\x12\x0f\n\x07section\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x10\n\x08snapshot\x18\x03 \x01(\x0c\"K\n\x0fReleaseResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12&\n\x07refused\x18\x02 \x03(\x0b\x32\x15.seqsvr.v1.EpochRange\"\x82\x01\n\x0cRenewRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0e\n\x06ttl_ns\x18\x03 \x01(\x04\x12\r\n\x05since\x18\x04 \x01(\x04\x12\x16\n\x0esince_store_id\x18\x05 \x01(\x04\"a\n\rRenewResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12\x15\n\rfence_version\x18\x02 \x01(\x04\x12\'\n\x08promises\x18\x03 \x03(\x0b\x32\x15.seqsvr.v1.EpochRange\"y\n\x0bScanRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\x0c\n\x04last\x18\x03 \x01(\x04\x12\r\n\x05limit\x18\x04 \x01(\r\x12\x16\n\x0ewith_snapshots\x18\x05 \x01(\x08\"X\n\x0cScanResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12(\n\x07records\x18\x02 \x03(\x0b\x32\x17.seqsvr.v1.StoredRecord\x12\x0c\n\x04next\x18\x03 \x01(\x04\"\xa2\x01\n\x0cStoredRecord\x12\x0f\n\x07section\x18\x01 \x01(\x04\x12\x10\n\x08promised\x18\x02 \x01(\x04\x12\x0f\n\x07max_seq\x18\x03 \x01(\x04\x12\x13\n\x0bowner_epoch\x18\x04 \x01(\x04\x12\r\n\x05owner\x18\x05 \x01(\x04\x12\x10\n\x08released\x18\x06 \x01(\x08\x12\x16\n\x0esnapshot_epoch\x18\x07 \x01(\x04\x12\x10\n\x08snapshot\x18\x08 \x01(\x0c\"c\n\rDigestRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\x0c\n\x04last\x18\x03 \x01(\x04\x12\r\n\x05\x63hunk\x18\x04 \x01(\x04\"J\n\x0e\x44igestResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12&\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x16.seqsvr.v1.ChunkDigest\"=\n\x0b\x43hunkDigest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"e\n\x11PutAtLeastRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\x12(\n\x07records\x18\x02 \x03(\x0b\x32\x17.seqsvr.v1.StoredRecord\"6\n\x12PutAtLeastResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12\x0e\n\x06raised\x18\x02 \x01(\x04\"5\n\x0bInfoRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\"\xd0\x01\n\x0cInfoResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x0b\n\x03set\x18\x03 \x01(\t\x12\x0f\n\x07replica\x18\x04 \x01(\t\x12\x12\n\nmembership\x18\x05 \x01(\x04\x12\x14\n\x0csection_size\x18\x06 \x01(\x04\x12\x15\n\rfence_version\x18\x07 \x01(\x04\x12\x10\n\x08sections\x18\x08 \x01(\x04\x12\x15\n\rboot_grace_ns\x18\t \x01(\x04\x12\x15\n\rout_of_quorum\x18\n \x01(\t*\xe8\x01\n\x0bStoreReason\x12\x1c\n\x18STORE_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14STORE_REASON_FOREIGN\x10\x01\x12\x1b\n\x17STORE_REASON_MEMBERSHIP\x10\x02\x12\x16\n\x12STORE_REASON_BLANK\x10\x03\x12\x18\n\x14STORE_REASON_CORRUPT\x10\x04\x12\x1b\n\x17STORE_REASON_OVERLOADED\x10\x05\x12\x1a\n\x16STORE_REASON_MALFORMED\x10\x06\x12\x19\n\x15STORE_REASON_INTERNAL\x10\x07\x32\xf9\x03\n\x05Store\x12:\n\x05\x46\x65nce\x12\x17.seqsvr.v1.FenceRequest\x1a\x18.seqsvr.v1.FenceResponse\x12:\n\x05Raise\x12\x17.seqsvr.v1.RaiseRequest\x1a\x18.seqsvr.v1.RaiseResponse\x12@\n\x07Release\x12\x19.seqsvr.v1.ReleaseRequest\x1a\x1a.seqsvr.v1.ReleaseResponse\x12:\n\x05Renew\x12\x17.seqsvr.v1.RenewRequest\x1a\x18.seqsvr.v1.RenewResponse\x12\x37\n\x04Scan\x12\x16.seqsvr.v1.ScanRequest\x1a\x17.seqsvr.v1.ScanResponse\x12=\n\x06\x44igest\x12\x18.seqsvr.v1.DigestRequest\x1a\x19.seqsvr.v1.DigestResponse\x12I\n\nPutAtLeast\x12\x1c.seqsvr.v1.PutAtLeastRequest\x1a\x1d.seqsvr.v1.PutAtLeastResponse\x12\x37\n\x04Info\x12\x16.seqsvr.v1.InfoRequest\x1a\x17.seqsvr.v1.InfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15seqsvr/v1/store.proto\x12\tseqsvr.v1\"?\n\x0bStoreHeader\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0b\n\x03set\x18\x02 \x01(\t\x12\x12\n\nmembership\x18\x03 \x01(\x04\"8\n\nEpochRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"]\n\x0c\x46\x65nceRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\x12%\n\x06ranges\x18\x02 \x03(\x0b\x32\x15.seqsvr.v1.EpochRange\"\xe0\x01\n\rFenceResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12\x15\n\rboot_grace_ns\x18\x02 \x01(\x04\x12$\n\x06leases\x18\x03 \x03(\x0b\x32\x14.seqsvr.v1.LeaseLeft\x12\x10\n\x08promised\x18\x04 \x03(\x04\x12\x0f\n\x07granted\x18\x05 \x03(\x08\x12\x0f\n\x07max_seq\x18\x06 \x03(\x04\x12\x13\n\x0bowner_epoch\x18\x07 \x03(\x04\x12\r\n\x05owner\x18\x08 \x03(\x06\x12\x10\n\x08released\x18\t \x03(\x08\x12\x16\n\x0esnapshot_epoch\x18\n \x03(\x04\"1\n\tLeaseLeft\x12\x13\n\x0bincarnation\x18\x01 \x01(\x04\x12\x0f\n\x07left_ns\x18\x02 \x01(\x04\"s\n\x0cRaiseRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12&\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x15.seqsvr.v1.RaiseEntry\"=\n\nRaiseEntry\x12\x0f\n\x07section\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0f\n\x07max_seq\x18\x03 \x01(\x04\"I\n\rRaiseResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12&\n\x07refused\x18\x02 \x03(\x0b\x32\x15.seqsvr.v1.EpochRange\"w\n\x0eReleaseRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12(\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x17.seqsvr.v1.ReleaseEntry\"@\n\x0cReleaseEntry\x12\x0f\n\x07section\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x10\n\x08snapshot\x18\x03 \x01(\x0c\"K\n\x0fReleaseResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12&\n\x07refused\x18\x02 \x03(\x0b\x32\x15.seqsvr.v1.EpochRange\"\x82\x01\n\x0cRenewRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0e\n\x06ttl_ns\x18\x03 \x01(\x04\x12\r\n\x05since\x18\x04 \x01(\x04\x12\x16\n\x0esince_store_id\x18\x05 \x01(\x04\"a\n\rRenewResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12\x15\n\rfence_version\x18\x02 \x01(\x04\x12\'\n\x08promises\x18\x03 \x03(\x0b\x32\x15.seqsvr.v1.EpochRange\"y\n\x0bScanRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\x0c\n\x04last\x18\x03 \x01(\x04\x12\r\n\x05limit\x18\x04 \x01(\r\x12\x16\n\x0ewith_snapshots\x18\x05 \x01(\x08\"X\n\x0cScanResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12(\n\x07records\x18\x02 \x03(\x0b\x32\x17.seqsvr.v1.StoredRecord\x12\x0c\n\x04next\x18\x03 \x01(\x04\"\xa2\x01\n\x0cStoredRecord\x12\x0f\n\x07section\x18\x01 \x01(\x04\x12\x10\n\x08promised\x18\x02 \x01(\x04\x12\x0f\n\x07max_seq\x18\x03 \x01(\x04\x12\x13\n\x0bowner_epoch\x18\x04 \x01(\x04\x12\r\n\x05owner\x18\x05 \x01(\x04\x12\x10\n\x08released\x18\x06 \x01(\x08\x12\x16\n\x0esnapshot_epoch\x18\x07 \x01(\x04\x12\x10\n\x08snapshot\x18\x08 \x01(\x0c\"c\n\rDigestRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\x0c\n\x04last\x18\x03 \x01(\x04\x12\r\n\x05\x63hunk\x18\x04 \x01(\x04\"J\n\x0e\x44igestResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12&\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x16.seqsvr.v1.ChunkDigest\"=\n\x0b\x43hunkDigest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"e\n\x11PutAtLeastRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\x12(\n\x07records\x18\x02 \x03(\x0b\x32\x17.seqsvr.v1.StoredRecord\"6\n\x12PutAtLeastResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12\x0e\n\x06raised\x18\x02 \x01(\x04\"5\n\x0bInfoRequest\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.seqsvr.v1.StoreHeader\"\x89\x02\n\x0cInfoResponse\x12\x10\n\x08store_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x0b\n\x03set\x18\x03 \x01(\t\x12\x0f\n\x07replica\x18\x04 \x01(\t\x12\x12\n\nmembership\x18\x05 \x01(\x04\x12\x14\n\x0csection_size\x18\x06 \x01(\x04\x12\x15\n\rfence_version\x18\x07 \x01(\x04\x12\x10\n\x08sections\x18\x08 \x01(\x04\x12\x15\n\rboot_grace_ns\x18\t \x01(\x04\x12\x15\n\rout_of_quorum\x18\n \x01(\t\x12\x11\n\tuid_limit\x18\x0b \x01(\x04\x12$\n\x06leases\x18\x0c \x03(\x0b\x32\x14.seqsvr.v1.LeaseLeft*\xe8\x01\n\x0bStoreReason\x12\x1c\n\x18STORE_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14STORE_REASON_FOREIGN\x10\x01\x12\x1b\n\x17STORE_REASON_MEMBERSHIP\x10\x02\x12\x16\n\x12STORE_REASON_BLANK\x10\x03\x12\x18\n\x14STORE_REASON_CORRUPT\x10\x04\x12\x1b\n\x17STORE_REASON_OVERLOADED\x10\x05\x12\x1a\n\x16STORE_REASON_MALFORMED\x10\x06\x12\x19\n\x15STORE_REASON_INTERNAL\x10\x07\x32\xf9\x03\n\x05Store\x12:\n\x05\x46\x65nce\x12\x17.seqsvr.v1.FenceRequest\x1a\x18.seqsvr.v1.FenceResponse\x12:\n\x05Raise\x12\x17.seqsvr.v1.RaiseRequest\x1a\x18.seqsvr.v1.RaiseResponse\x12@\n\x07Release\x12\x19.seqsvr.v1.ReleaseRequest\x1a\x1a.seqsvr.v1.ReleaseResponse\x12:\n\x05Renew\x12\x17.seqsvr.v1.RenewRequest\x1a\x18.seqsvr.v1.RenewResponse\x12\x37\n\x04Scan\x12\x16.seqsvr.v1.ScanRequest\x1a\x17.seqsvr.v1.ScanResponse\x12=\n\x06\x44igest\x12\x18.seqsvr.v1.DigestRequest\x1a\x19.seqsvr.v1.DigestResponse\x12I\n\nPutAtLeast\x12\x1c.seqsvr.v1.PutAtLeastRequest\x1a\x1d.seqsvr.v1.PutAtLeastResponse\x12\x37\n\x04Info\x12\x16.seqsvr.v1.InfoRequest\x1a\x17.seqsvr.v1.InfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'seqsvr.v1.store_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STOREREASON']._serialized_start=2399
-  _globals['_STOREREASON']._serialized_end=2631
+  _globals['_STOREREASON']._serialized_start=2384
+  _globals['_STOREREASON']._serialized_end=2616
   _globals['_STOREHEADER']._serialized_start=36
   _globals['_STOREHEADER']._serialized_end=99
   _globals['_EPOCHRANGE']._serialized_start=101
@@ -40,47 +40,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FENCEREQUEST']._serialized_start=159
   _globals['_FENCEREQUEST']._serialized_end=252
   _globals['_FENCERESPONSE']._serialized_start=255
-  _globals['_FENCERESPONSE']._serialized_end=389
-  _globals['_FENCEENTRY']._serialized_start=392
-  _globals['_FENCEENTRY']._serialized_end=551
-  _globals['_LEASELEFT']._serialized_start=553
-  _globals['_LEASELEFT']._serialized_end=602
-  _globals['_RAISEREQUEST']._serialized_start=604
-  _globals['_RAISEREQUEST']._serialized_end=719
-  _globals['_RAISEENTRY']._serialized_start=721
-  _globals['_RAISEENTRY']._serialized_end=782
-  _globals['_RAISERESPONSE']._serialized_start=784
-  _globals['_RAISERESPONSE']._serialized_end=857
-  _globals['_RELEASEREQUEST']._serialized_start=859
-  _globals['_RELEASEREQUEST']._serialized_end=978
-  _globals['_RELEASEENTRY']._serialized_start=980
-  _globals['_RELEASEENTRY']._serialized_end=1044
-  _globals['_RELEASERESPONSE']._serialized_start=1046
-  _globals['_RELEASERESPONSE']._serialized_end=1121
-  _globals['_RENEWREQUEST']._serialized_start=1124
-  _globals['_RENEWREQUEST']._serialized_end=1254
-  _globals['_RENEWRESPONSE']._serialized_start=1256
-  _globals['_RENEWRESPONSE']._serialized_end=1353
-  _globals['_SCANREQUEST']._serialized_start=1355
-  _globals['_SCANREQUEST']._serialized_end=1476
-  _globals['_SCANRESPONSE']._serialized_start=1478
-  _globals['_SCANRESPONSE']._serialized_end=1566
-  _globals['_STOREDRECORD']._serialized_start=1569
-  _globals['_STOREDRECORD']._serialized_end=1731
-  _globals['_DIGESTREQUEST']._serialized_start=1733
-  _globals['_DIGESTREQUEST']._serialized_end=1832
-  _globals['_DIGESTRESPONSE']._serialized_start=1834
-  _globals['_DIGESTRESPONSE']._serialized_end=1908
-  _globals['_CHUNKDIGEST']._serialized_start=1910
-  _globals['_CHUNKDIGEST']._serialized_end=1971
-  _globals['_PUTATLEASTREQUEST']._serialized_start=1973
-  _globals['_PUTATLEASTREQUEST']._serialized_end=2074
-  _globals['_PUTATLEASTRESPONSE']._serialized_start=2076
-  _globals['_PUTATLEASTRESPONSE']._serialized_end=2130
-  _globals['_INFOREQUEST']._serialized_start=2132
-  _globals['_INFOREQUEST']._serialized_end=2185
-  _globals['_INFORESPONSE']._serialized_start=2188
-  _globals['_INFORESPONSE']._serialized_end=2396
-  _globals['_STORE']._serialized_start=2634
-  _globals['_STORE']._serialized_end=3139
+  _globals['_FENCERESPONSE']._serialized_end=479
+  _globals['_LEASELEFT']._serialized_start=481
+  _globals['_LEASELEFT']._serialized_end=530
+  _globals['_RAISEREQUEST']._serialized_start=532
+  _globals['_RAISEREQUEST']._serialized_end=647
+  _globals['_RAISEENTRY']._serialized_start=649
+  _globals['_RAISEENTRY']._serialized_end=710
+  _globals['_RAISERESPONSE']._serialized_start=712
+  _globals['_RAISERESPONSE']._serialized_end=785
+  _globals['_RELEASEREQUEST']._serialized_start=787
+  _globals['_RELEASEREQUEST']._serialized_end=906
+  _globals['_RELEASEENTRY']._serialized_start=908
+  _globals['_RELEASEENTRY']._serialized_end=972
+  _globals['_RELEASERESPONSE']._serialized_start=974
+  _globals['_RELEASERESPONSE']._serialized_end=1049
+  _globals['_RENEWREQUEST']._serialized_start=1052
+  _globals['_RENEWREQUEST']._serialized_end=1182
+  _globals['_RENEWRESPONSE']._serialized_start=1184
+  _globals['_RENEWRESPONSE']._serialized_end=1281
+  _globals['_SCANREQUEST']._serialized_start=1283
+  _globals['_SCANREQUEST']._serialized_end=1404
+  _globals['_SCANRESPONSE']._serialized_start=1406
+  _globals['_SCANRESPONSE']._serialized_end=1494
+  _globals['_STOREDRECORD']._serialized_start=1497
+  _globals['_STOREDRECORD']._serialized_end=1659
+  _globals['_DIGESTREQUEST']._serialized_start=1661
+  _globals['_DIGESTREQUEST']._serialized_end=1760
+  _globals['_DIGESTRESPONSE']._serialized_start=1762
+  _globals['_DIGESTRESPONSE']._serialized_end=1836
+  _globals['_CHUNKDIGEST']._serialized_start=1838
+  _globals['_CHUNKDIGEST']._serialized_end=1899
+  _globals['_PUTATLEASTREQUEST']._serialized_start=1901
+  _globals['_PUTATLEASTREQUEST']._serialized_end=2002
+  _globals['_PUTATLEASTRESPONSE']._serialized_start=2004
+  _globals['_PUTATLEASTRESPONSE']._serialized_end=2058
+  _globals['_INFOREQUEST']._serialized_start=2060
+  _globals['_INFOREQUEST']._serialized_end=2113
+  _globals['_INFORESPONSE']._serialized_start=2116
+  _globals['_INFORESPONSE']._serialized_end=2381
+  _globals['_STORE']._serialized_start=2619
+  _globals['_STORE']._serialized_end=3124
 # @@protoc_insertion_point(module_scope)

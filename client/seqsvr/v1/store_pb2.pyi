@@ -55,20 +55,10 @@ class FenceRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[StoreHeader, _Mapping]] = ..., ranges: _Optional[_Iterable[_Union[EpochRange, _Mapping]]] = ...) -> None: ...
 
 class FenceResponse(_message.Message):
-    __slots__ = ("store_id", "entries", "boot_grace_ns", "leases")
+    __slots__ = ("store_id", "boot_grace_ns", "leases", "promised", "granted", "max_seq", "owner_epoch", "owner", "released", "snapshot_epoch")
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
-    ENTRIES_FIELD_NUMBER: _ClassVar[int]
     BOOT_GRACE_NS_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
-    store_id: int
-    entries: _containers.RepeatedCompositeFieldContainer[FenceEntry]
-    boot_grace_ns: int
-    leases: _containers.RepeatedCompositeFieldContainer[LeaseLeft]
-    def __init__(self, store_id: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[FenceEntry, _Mapping]]] = ..., boot_grace_ns: _Optional[int] = ..., leases: _Optional[_Iterable[_Union[LeaseLeft, _Mapping]]] = ...) -> None: ...
-
-class FenceEntry(_message.Message):
-    __slots__ = ("section", "promised", "granted", "max_seq", "owner_epoch", "owner", "released", "snapshot_epoch")
-    SECTION_FIELD_NUMBER: _ClassVar[int]
     PROMISED_FIELD_NUMBER: _ClassVar[int]
     GRANTED_FIELD_NUMBER: _ClassVar[int]
     MAX_SEQ_FIELD_NUMBER: _ClassVar[int]
@@ -76,15 +66,17 @@ class FenceEntry(_message.Message):
     OWNER_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_EPOCH_FIELD_NUMBER: _ClassVar[int]
-    section: int
-    promised: int
-    granted: bool
-    max_seq: int
-    owner_epoch: int
-    owner: int
-    released: bool
-    snapshot_epoch: int
-    def __init__(self, section: _Optional[int] = ..., promised: _Optional[int] = ..., granted: _Optional[bool] = ..., max_seq: _Optional[int] = ..., owner_epoch: _Optional[int] = ..., owner: _Optional[int] = ..., released: _Optional[bool] = ..., snapshot_epoch: _Optional[int] = ...) -> None: ...
+    store_id: int
+    boot_grace_ns: int
+    leases: _containers.RepeatedCompositeFieldContainer[LeaseLeft]
+    promised: _containers.RepeatedScalarFieldContainer[int]
+    granted: _containers.RepeatedScalarFieldContainer[bool]
+    max_seq: _containers.RepeatedScalarFieldContainer[int]
+    owner_epoch: _containers.RepeatedScalarFieldContainer[int]
+    owner: _containers.RepeatedScalarFieldContainer[int]
+    released: _containers.RepeatedScalarFieldContainer[bool]
+    snapshot_epoch: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, store_id: _Optional[int] = ..., boot_grace_ns: _Optional[int] = ..., leases: _Optional[_Iterable[_Union[LeaseLeft, _Mapping]]] = ..., promised: _Optional[_Iterable[int]] = ..., granted: _Optional[_Iterable[bool]] = ..., max_seq: _Optional[_Iterable[int]] = ..., owner_epoch: _Optional[_Iterable[int]] = ..., owner: _Optional[_Iterable[int]] = ..., released: _Optional[_Iterable[bool]] = ..., snapshot_epoch: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class LeaseLeft(_message.Message):
     __slots__ = ("incarnation", "left_ns")
@@ -271,7 +263,7 @@ class InfoRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[StoreHeader, _Mapping]] = ...) -> None: ...
 
 class InfoResponse(_message.Message):
-    __slots__ = ("store_id", "cluster", "set", "replica", "membership", "section_size", "fence_version", "sections", "boot_grace_ns", "out_of_quorum")
+    __slots__ = ("store_id", "cluster", "set", "replica", "membership", "section_size", "fence_version", "sections", "boot_grace_ns", "out_of_quorum", "uid_limit", "leases")
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     SET_FIELD_NUMBER: _ClassVar[int]
@@ -282,6 +274,8 @@ class InfoResponse(_message.Message):
     SECTIONS_FIELD_NUMBER: _ClassVar[int]
     BOOT_GRACE_NS_FIELD_NUMBER: _ClassVar[int]
     OUT_OF_QUORUM_FIELD_NUMBER: _ClassVar[int]
+    UID_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
     store_id: int
     cluster: str
     set: str
@@ -292,4 +286,6 @@ class InfoResponse(_message.Message):
     sections: int
     boot_grace_ns: int
     out_of_quorum: str
-    def __init__(self, store_id: _Optional[int] = ..., cluster: _Optional[str] = ..., set: _Optional[str] = ..., replica: _Optional[str] = ..., membership: _Optional[int] = ..., section_size: _Optional[int] = ..., fence_version: _Optional[int] = ..., sections: _Optional[int] = ..., boot_grace_ns: _Optional[int] = ..., out_of_quorum: _Optional[str] = ...) -> None: ...
+    uid_limit: int
+    leases: _containers.RepeatedCompositeFieldContainer[LeaseLeft]
+    def __init__(self, store_id: _Optional[int] = ..., cluster: _Optional[str] = ..., set: _Optional[str] = ..., replica: _Optional[str] = ..., membership: _Optional[int] = ..., section_size: _Optional[int] = ..., fence_version: _Optional[int] = ..., sections: _Optional[int] = ..., boot_grace_ns: _Optional[int] = ..., out_of_quorum: _Optional[str] = ..., uid_limit: _Optional[int] = ..., leases: _Optional[_Iterable[_Union[LeaseLeft, _Mapping]]] = ...) -> None: ...
