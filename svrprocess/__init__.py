@@ -1,1 +1,13 @@
-"""What the server programs share: options, signals, ports, health, metrics, exit codes."""
+"""What the server programs share: options, signals, ports, health, metrics, exit codes.
+
+program.py       a server from its start to its exit code; logging, file limit
+options.py       one table of options, four sources: flag, environment, TOML file, default
+values.py        what the value of an option may be
+etcd_options.py  the options by which a program finds the cluster map
+front.py         the gRPC server: port, health, reflection
+health.py        what it says of itself
+listening.py     ports, and the page for Prometheus
+signals.py       when to stop
+workers.py       several processes of one program
+failures.py      exit codes, errors of one line
+"""

@@ -1,0 +1,47 @@
+"""The gRPC server of a program: its port, its services, health and reflection."""
+
+from collections.abc import Sequence
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from svrprocess import health, listening
+
+KEEPALIVE: tuple[tuple[str, int], ...] = (
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # callers ask every 10 s
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+class Front:
+    """Made on the running loop: `bind`, `start`, and in the end `aclose`.
+
+    options: of the gRPC server; ports are never shared. max_rpcs: calls at a time, None for any
+    number.
+    """
+
+    def __init__(
+        self, options: Sequence[tuple[str, int]] = KEEPALIVE, max_rpcs: int | None = None
+    ) -> None:
+        whole = [("grpc.so_reuseport", 0), *options]
+        self.server = grpc.aio.server(options=whole, maximum_concurrent_rpcs=max_rpcs)
+        self.health = health.Health()
+        self.address = ""
+
+    def bind(self, listen: str) -> str:
+        """Take the port of HOST:PORT, and nothing more; the address. Raises NotDone."""
+        self.address = listening.bind(self.server, listen)
+        return self.address
+
+    async def start(self, *services: str) -> None:
+        """Answer calls. Handlers must have been added; services: their names, for reflection."""
+        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self.server)
+        names = (*services, health.SERVICE, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self.server)
+        await self.health.say(health.READY, False)
+        await self.server.start()
+
+    async def aclose(self, grace_s: float) -> None:
+        """Take no more calls, and give those in flight `grace_s` seconds."""
+        await self.server.stop(grace_s)

@@ -1,0 +1,79 @@
+"""A server program from its start to its exit code.
+
+Whatever goes wrong before it serves is one line on standard error; what goes wrong later is in the
+log, with its traceback, and ends the process with FATAL: the supervisor starts another one.
+"""
+
+import argparse
+import asyncio
+import gc
+import logging
+import resource
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from svrprocess.failures import FATAL, INTERRUPTED, Failed, leaves, one_line
+from svrprocess.options import Option, parse
+
+_log = logging.getLogger(__name__)
+
+Serve = Callable[[argparse.Namespace], Coroutine[Any, Any, int]]
+
+
+def main(
+    name: str,
+    description: str,
+    options: Sequence[Option],
+    serve: Serve,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse, serve, and say what went wrong; the exit code. --help leaves by SystemExit."""
+    try:
+        return run(serve(parse(name, description, options, argv)))
+    except Failed as failed:
+        print(f"{name}: {one_line(str(failed))}", file=sys.stderr)
+        return failed.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def run(work: Coroutine[Any, Any, int]) -> int:
+    """Run `work` on a loop of its own, with logging and room for connections; its exit code.
+
+    Raises Failed where nothing but that ended it, also out of an exception group. Anything else
+    is logged, and is FATAL.
+    """
+    set_up_logging()
+    raise_file_limit()
+    try:
+        return asyncio.run(work)
+    except Exception as error:  # noqa: BLE001 - the last line of defence, and it says all it knows
+        faults = [leaf for leaf in leaves(error) if not isinstance(leaf, Failed)]
+        if not faults:
+            raise leaves(error)[0] from None
+        for fault in faults:
+            _log.critical("event=fatal error=%r", fault, exc_info=fault)
+        return FATAL
+
+
+def announce(address: str) -> None:
+    """Say on standard output that `address` serves, once; what start-up left is out of gc's way."""
+    gc.collect()
+    gc.freeze()
+    print(f"ready {address}", flush=True)
+
+
+def set_up_logging() -> None:
+    """To standard error, from INFO on."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+
+
+def raise_file_limit() -> None:
+    """As far as allowed: each connection takes a descriptor."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
