@@ -11,8 +11,9 @@ the R-th answer changes nothing here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
+from typing import NamedTuple
 
 from allocsvr.lease import wait_ns
 from allocsvr.quorum import Outcome, Tally
@@ -25,8 +26,10 @@ class Stage(Enum):
     LOST = "lost"
 
 
-@dataclass(frozen=True, slots=True)
-class FenceAnswer:
+NO_LEASES: Mapping[int, int] = MappingProxyType({})
+
+
+class FenceAnswer(NamedTuple):
     """What one replica knows of a section, having promised the epoch (or not: `granted`).
 
     leases: nanoseconds left of each lease that the replica has granted. It may know the lease of an
@@ -41,7 +44,7 @@ class FenceAnswer:
     owner_epoch: int = 0
     released: bool = False
     snapshot_epoch: int = 0
-    leases: Mapping[int, int] = field(default_factory=dict)
+    leases: Mapping[int, int] = NO_LEASES
     grace_ns: int = 0
 
     def left_ns(self, incarnation: int) -> int:
@@ -109,20 +112,25 @@ class Acquisition:
         return self.stage
 
     def _conclude(self, max_drift: float) -> None:
-        answers = [answer for _, _, answer in self._answers]
-        self.found = max(answer.max_seq for answer in answers)
-        owner_epoch = max(answer.owner_epoch for answer in answers)
-        last = [answer for answer in answers if answer.owner_epoch == owner_epoch]
-        owner = last[0].owner
-        released = any(answer.released for answer in last)
+        owner_epoch = owner = 0
+        released = False
+        for _, _, answer in self._answers:
+            if answer.max_seq > self.found:
+                self.found = answer.max_seq
+            if answer.owner_epoch > owner_epoch:
+                owner_epoch, owner, released = answer.owner_epoch, answer.owner, answer.released
+            elif answer.owner_epoch == owner_epoch:
+                released = released or answer.released
         if released:
             self.snapshot_epoch = owner_epoch
             self.snapshot_from = tuple(
-                replica
-                for replica, _, answer in self._answers
-                if answer.snapshot_epoch == owner_epoch == answer.owner_epoch
+                [
+                    replica
+                    for replica, _, answer in self._answers
+                    if answer.snapshot_epoch == owner_epoch == answer.owner_epoch
+                ]
             )
-        if owner_epoch and not released and owner != self._incarnation:
+        elif owner_epoch and owner != self._incarnation:
             # Each replica measured before its answer got here: counting from here is late enough.
             self.ready_ns = max(
                 at + wait_ns(answer.left_ns(owner), max_drift) for _, at, answer in self._answers

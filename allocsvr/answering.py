@@ -2,6 +2,10 @@
 
 Entries that wait are grouped by section, entries of other owners by owner, and each group is
 answered by itself, so none holds up another.
+
+A section on its way from one owner to another is in no one's hands for a moment. Callers that meet
+it there wait here for up to PAUSE_S instead of coming back: at its old owner until it is known who
+has it, at the new one until it serves.
 """
 
 import asyncio
@@ -12,18 +16,23 @@ from allocsvr.ledger import Answers
 from allocsvr.node import AllocNode
 from allocsvr.peers import Peers
 
+# Longer than a planned move takes, shorter than anybody's patience.
+PAUSE_S = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Entries of one request. counts: one per uid, or empty (each 1; always so for current).
 
     forward: entries of other owners may be sent on to them (the caller has no routing table).
+    version: of the caller's routing table, 0 if it has none.
     """
 
     current: bool
     uids: Sequence[int]
     counts: Sequence[int] = ()
     forward: bool = False
+    version: int = 0
 
     def only(self, indexes: Sequence[int]) -> "Batch":
         """The same for some of the entries."""
@@ -33,19 +42,28 @@ class Batch:
             [uids[i] for i in indexes],
             [counts[i] for i in indexes] if counts else (),
             self.forward,
+            self.version,
         )
 
 
 @dataclass(slots=True)
 class Later:
-    """Entries of a batch that cannot be answered at once, by section and by owner's address."""
+    """Entries of a batch that cannot be answered at once, by section and by owner's address.
+
+    refused: what entries are told by which nobody waits for that.
+    """
 
     waiting: dict[int, list[int]] = field(default_factory=dict)
     foreign: dict[str, list[int]] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
 
     def indexes(self) -> Iterable[int]:
         for group in (*self.waiting.values(), *self.foreign.values()):
             yield from group
+
+    def given_up(self) -> list[tuple[int, str]]:
+        """Every entry with its failure, as if nobody had time for them."""
+        return [(index, self.refused.get(index, "OVERLOADED")) for index in self.indexes()]
 
     def __bool__(self) -> bool:
         return bool(self.waiting or self.foreign)
@@ -75,14 +93,17 @@ class Answering:
             self._node.metrics.raise_waits.inc(len(answers.waiting))
             for index in answers.waiting:
                 later.waiting.setdefault(batch.uids[index] // size, []).append(index)
-        if batch.forward and answers.failures:
+        if answers.failures:
             final = []
             for index, reason in answers.failures:
-                owner = self._owner(batch.uids[index] // size) if reason == "NOT_OWNER" else None
-                if owner is None:
-                    final.append((index, reason))
-                else:
+                section = batch.uids[index] // size
+                if self._passes(batch, reason):
+                    later.waiting.setdefault(section, []).append(index)
+                    later.refused[index] = reason
+                elif (owner := self._elsewhere(batch, section, reason)) is not None:
                     later.foreign.setdefault(owner, []).append(index)
+                else:
+                    final.append((index, reason))
             answers.failures = final
         return later
 
@@ -118,14 +139,16 @@ class Answering:
     async def _grown(
         self, batch: Batch, section: int, indexes: list[int], timeout_s: float
     ) -> tuple[list[int], Answers]:
-        """Entries of one section, once its window holds them."""
-        until = asyncio.get_running_loop().time() + timeout_s
+        """Entries of one section, once it serves and its window holds them."""
+        now_s = asyncio.get_running_loop().time
+        until_s = now_s() + timeout_s
+        passes_s = now_s() + min(timeout_s, PAUSE_S)
         own = batch.only(indexes)
         answers = self.now(own)
         grown = False
-        while answers.waiting:
-            # Between the try that failed and this wait nothing is awaited: no raise is missed.
-            left_s = until - asyncio.get_running_loop().time()
+        while open_ := self._open(own, answers):
+            # Between the try that failed and this wait nothing is awaited: no wake-up is missed.
+            left_s = (until_s if answers.waiting else passes_s) - now_s()
             reason = await self._node.waiting.grown(section, max(left_s, 0.0))
             again, answers.waiting = answers.waiting, []
             if reason is not None:
@@ -133,11 +156,31 @@ class Answering:
                 reason = "OVERLOADED" if grown else reason
                 answers.failures += [(index, reason) for index in again]
                 break
-            grown = True
-            part = self.now(own.only(again))
-            merge(answers, again, part)
-            answers.waiting = [again[index] for index in part.waiting]
-        return indexes, answers
+            grown = grown or bool(again)
+            answers.failures = [(i, why) for i, why in answers.failures if i not in open_]
+            tried = sorted(open_)
+            part = self.now(own.only(tried))
+            merge(answers, tried, part)
+            answers.waiting = [tried[index] for index in part.waiting]
+        return indexes, await self._sent_on(own, section, answers, until_s - now_s())
+
+    def _open(self, batch: Batch, answers: Answers) -> set[int]:
+        """Indexes of the entries for which it is worth waiting."""
+        passing = {i for i, reason in answers.failures if self._passes(batch, reason)}
+        return passing.union(answers.waiting)
+
+    async def _sent_on(
+        self, batch: Batch, section: int, answers: Answers, left_s: float
+    ) -> Answers:
+        """Forward what has got another owner while it waited."""
+        owner = self._elsewhere(batch, section, "NOT_OWNER")
+        gone = [index for index, reason in answers.failures if reason == "NOT_OWNER"]
+        if owner is None or not gone or left_s <= 0:
+            return answers
+        _, part = await self._forwarded(batch, owner, gone, left_s)
+        answers.failures = [(i, reason) for i, reason in answers.failures if reason != "NOT_OWNER"]
+        merge(answers, gone, part)
+        return answers
 
     async def _forwarded(
         self, batch: Batch, address: str, indexes: list[int], timeout_s: float
@@ -148,7 +191,17 @@ class Answering:
         ask = self._peers.current if batch.current else self._peers.next
         return indexes, await ask(address, own.uids, own.counts, timeout_s)
 
-    def _owner(self, section: int) -> str | None:
+    def _passes(self, batch: Batch, reason: str) -> bool:
+        """Whether a refusal is one of a moment in which the section changes hands."""
+        if reason == "NOT_OWNER":  # by a caller who knows more than we do
+            return batch.version > self._node.router.version
+        draining = self._node.ledger.draining
+        return reason == "ACQUIRING" or (reason == "DRAINING" and not draining)
+
+    def _elsewhere(self, batch: Batch, section: int, reason: str) -> str | None:
+        """Where to send an entry on to, if anywhere."""
+        if not batch.forward or reason != "NOT_OWNER":
+            return None
         address = self._node.router.owner(section)
         return address if address != self._node.address else None
 

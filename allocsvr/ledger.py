@@ -10,7 +10,7 @@ A uid that occurs twice in a batch gets rising numbers, so once one of its entri
 window, the later ones wait behind it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from allocsvr.lease import Lease, Promises
 from allocsvr.section import EXHAUSTED, USED_UP, Section, State
@@ -40,6 +40,7 @@ class Ledger:
         self.promises = Promises()
         self.sections: dict[int, Section] = {}
         self.acquiring: set[int] = set()
+        self.wanted: Container[int] = ()  # ours by the map
         self.draining = False
         self.why_lapsed: Callable[[], str] = lambda: "LEASE_EXPIRED"
 
@@ -96,9 +97,11 @@ class Ledger:
         held = self.sections.get(section)
         if held is not None and held.serving:
             return self.why_lapsed() if lapsed else "STALE_EPOCH"
-        if self.draining or (held is not None and held.state is State.LEAVING):
+        if held is not None and held.state is State.LEAVING:
             return "DRAINING"
-        if held is not None or section in self.acquiring:
+        if held is not None or section in self.acquiring or section in self.wanted:
+            if self.draining:
+                return "DRAINING"
             store = self.why_lapsed() if lapsed else "LEASE_EXPIRED"
             return "ACQUIRING" if store == "LEASE_EXPIRED" else store
         return "NOT_OWNER"
@@ -115,7 +118,7 @@ class Ledger:
 
     def admit(self, section: Section) -> None:
         """A section that was fenced, and waited for, is on its way to its first raise."""
-        require(section.state is State.RAISING, f"section {section.id} admitted {section.state}")
+        require(section.state is State.RAISING, "a section is admitted before its first raise")
         self.acquiring.discard(section.id)
         self.sections[section.id] = section
 
@@ -127,7 +130,7 @@ class Ledger:
         if section.state is State.RAISING:
             require(
                 self.promises.highest(section.id) <= section.epoch,
-                f"section {section.id} kept past a promise above its epoch {section.epoch}",
+                "a section is lost to a promise above its epoch",
             )
             section.state = State.SERVING
             section.serving = True

@@ -11,11 +11,12 @@ from seqsvr.sections import MAX_BATCH, MAX_COUNT
 from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.wire import refusal
 
+# A planned move takes a few tens of milliseconds, of which most has been waited for here.
 RETRY_AFTER_MS = {
-    "ACQUIRING": 50,
+    "ACQUIRING": 10,
     "LEASE_EXPIRED": 100,
     "STORE_UNAVAILABLE": 100,
-    "DRAINING": 100,
+    "DRAINING": 10,
     "OVERLOADED": 50,
 }
 
@@ -95,14 +96,14 @@ def next_batch(request: pb.BatchGetSeqRequest) -> Batch:
     if counts and len(counts) != len(uids):
         text = f"counts has {len(counts)} entries, uids {len(uids)}: as many, or none"
         raise Refused("COUNT_OUT_OF_RANGE", text, "counts", len(uids))
-    return Batch(False, uids, counts, forwards(request))
+    return Batch(False, uids, counts, forwards(request), request.route_version)
 
 
 def current_batch(request: pb.BatchGetCurSeqRequest) -> Batch:
     """Raises Refused where the batch as a whole is out of bounds."""
     uids = list(request.uids)
     check_size(len(uids))
-    return Batch(True, uids, (), forwards(request))
+    return Batch(True, uids, (), forwards(request), request.route_version)
 
 
 def check_size(size: int) -> None:

@@ -18,6 +18,7 @@ _LATENCY = (
     1,
     2.5,
 )
+_LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -91,8 +92,28 @@ class Metrics:
             "seqsvr_route_version", "Version of the routing table.", registry=r
         )
         self.sessions = Gauge("seqsvr_sessions", "Open Session streams.", registry=r)
-        self.loop_lag = Gauge(
-            "seqsvr_loop_lag_seconds", "How late the event loop ran a timer, last.", registry=r
+        self.loop_lag = Histogram(
+            "seqsvr_loop_lag_seconds",
+            "How late the event loop ran a timer.",
+            buckets=_LAGS,
+            registry=r,
+        )
+        self.replicas_ejected = Gauge(
+            "seqsvr_replicas_ejected",
+            "Replicas that do not answer Renew and are asked nothing else.",
+            registry=r,
+        )
+        self.replicas_behind = Gauge(
+            "seqsvr_replicas_behind",
+            "Replicas that had missed something, when the sections here were last compared.",
+            registry=r,
+        )
+        self.repairs = Counter(
+            "seqsvr_repairs",
+            "Sections copied to a replica that had missed something: raised, needless (it had "
+            "caught up) or failed.",
+            ["outcome"],
+            registry=r,
         )
 
     def ceiling_start(self, found: int, step: int) -> None:

@@ -1,9 +1,10 @@
 """One AllocSvr node: where clock, replicas and cluster map meet.
 
-The map says which sections this incarnation should have, at which epochs. What is new is won
-(winning.py), what is marked as leaving is released, what has gone to others is dropped. A promise
-above our epoch, from whichever answer it comes, drops a section at once and is reported to the map
-(reporting.py), so that the next assignment goes above it (docs/PROTOCOL.md, section 4, step 7).
+The map says which sections this incarnation should have, at which epochs (intent.py). What is new
+is won (winning.py), what is marked as leaving is handed over (moving.py), what has gone to others
+is dropped. A promise above our epoch, from whichever answer it comes, drops a section at once and
+is reported to the map (reporting.py), so that the next assignment goes above it (docs/PROTOCOL.md,
+section 4, step 7).
 
 The map may be late, silent or wrong. Nothing here serves a section because the map says so.
 """
@@ -12,36 +13,32 @@ import asyncio
 import logging
 import random
 from array import array
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from allocsvr.acquisition import Acquisition
+from allocsvr.intent import Intent
+from allocsvr.lagging import watch_loop
 from allocsvr.lease import Lease
 from allocsvr.ledger import Ledger
 from allocsvr.metrics import Metrics
+from allocsvr.moving import Moving
+from allocsvr.pictures import MapView
 from allocsvr.raising import Raising
 from allocsvr.releasing import Releasing
 from allocsvr.renewal import Renewal
-from allocsvr.replicas import Replicas, ReplicaTransport
+from allocsvr.repairing import PERIOD_S, Repairing
+from allocsvr.replicas import QUICK_S, Replicas, ReplicaTransport
 from allocsvr.reporting import RETRY_S, Reporting
 from allocsvr.section import MAX_STEP, Section, State
 from allocsvr.waiting import Waiting
 from allocsvr.winning import CHUNK, Winning
 from clustermap.clock import Clock
 from clustermap.coordinator import Coordinator, Versioned, follow
-from clustermap.errors import MapCorrupt
-from clustermap.model import (
-    ASSIGNMENTS_PREFIX,
-    SETS_PREFIX,
-    Assignments,
-    Cluster,
-    SetSpec,
-    assignments_key,
-    routing_table,
-)
+from clustermap.model import Assignments, Cluster, Owner, SetSpec
 from seqsvr.invariants import BrokenInvariant
 from seqsvr.routing import Router, RoutingTable
 from seqsvr.sections import STEP
@@ -54,7 +51,6 @@ LEASE_TTL_S = 2.0
 MIN_TTL_S = 0.1
 MAX_TTL_S = 60.0
 REPLICA_TIMEOUT_S = 10.0
-LAG_PERIOD_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +62,7 @@ class Options:
     max_drift: float = MAX_DRIFT
     replica_timeout_s: float = REPLICA_TIMEOUT_S
     max_waiting: int = 100_000
+    repair_period_s: float = PERIOD_S
 
     def __post_init__(self) -> None:
         if not 1 <= self.step <= MAX_STEP:
@@ -104,15 +101,33 @@ class AllocNode:
         self.ledger = Ledger(cluster.layout, lease)
         self.settled = asyncio.Event()
         self.waiting = Waiting(self.options.max_waiting)
-        self.reporting = Reporting(clock, coordinator, spec.name, incarnation)
+        self.reporting = Reporting(
+            clock, coordinator, spec.name, Owner(incarnation, address), self._held_at
+        )
+        self.moving = Moving(
+            clock,
+            coordinator,
+            spec.name,
+            incarnation,
+            self.ledger,
+            self._stop,
+            self._released,
+            self._drop,
+        )
+        self._intent = Intent(
+            spec.name,
+            incarnation,
+            self.ledger,
+            self.moving,
+            self.reporting,
+            self._drop,
+            self._begin,
+        )
         self._coordinator = coordinator
         self._header = pb.StoreHeader(cluster=cluster.id, set=spec.name, membership=spec.membership)
-        self._desired: dict[int, int] = {}
-        self._begun: dict[int, int] = {}
         self._won = metrics.epoch_changes.labels("won")
-        self._seen: dict[str, int] = {}
+        self._view = MapView(cluster)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unserved: set[int] = set()
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -130,7 +145,7 @@ class AllocNode:
                 transports,
                 self._spawn,
                 timeout_s,
-                min(timeout_s, ttl_s / 2),
+                min(timeout_s, ttl_s / 2, QUICK_S),
                 [replica.store_id for replica in self.spec.replicas],
             )
             self._raising = Raising(
@@ -175,10 +190,21 @@ class AllocNode:
             self._watch_gauges()
             for index in range(len(replicas)):
                 self._spawn(self._renewal.run(index))
+            if len(replicas) > 1:
+                repairing = Repairing(
+                    self.clock,
+                    replicas,
+                    self._header,
+                    self.ledger,
+                    self.metrics,
+                    self.options.repair_period_s,
+                )
+                self._spawn(repairing.run())
             self._spawn(self._raising.run())
             self._spawn(self._follow_map())
             self._spawn(self.reporting.run())
-            self._spawn(self._watch_loop())
+            self._spawn(self.moving.run())
+            self._spawn(watch_loop(self.clock, self.metrics, ttl_s))
             try:
                 yield self
             finally:
@@ -195,23 +221,33 @@ class AllocNode:
     async def drain(self) -> None:
         """Stop serving, and leave every section to the next owner with its counters.
 
-        Callers are told DRAINING from here on. May take as long as the replicas do; what could not
-        be released is waited out by the next owner instead.
+        Without the map: it is not told. Callers are told DRAINING from here on. May take as long as
+        the replicas do; what could not be released is waited out by the next owner instead.
         """
         self.ledger.draining = True
-        await self._release(list(self.ledger.sections.values()))
-        while self.ledger.sections:  # releases that the map had asked for before
-            await self.clock.sleep(0.001)
+        sections = list(self.ledger.sections.values())
+        leaving = [s for s in sections if s.state in (State.SERVING, State.RAISING)]
+        self._stop(leaving)
+        await self._released(leaving)
+        await self.moving.end()
+        self._drop(list(self.ledger.sections.values()))
 
     async def ready(self) -> None:
-        """Return once every section that is ours is served, and the lease is held."""
+        """Return once there are sections that are ours, all are served, and the lease is held."""
         await self.settled.wait()
         while not self.is_ready():
             await self.clock.sleep(0.01)
 
     def is_ready(self) -> bool:
-        """Whether just now every section that is ours is served."""
-        return self.settled.is_set() and self.ledger.lease.held(self.clock.now_ns())
+        """Whether just now there are sections that are ours, and every one is served."""
+        return self.settled.is_set() and self.holds_lease()
+
+    def has_joined(self) -> bool:
+        """The same for a node of many, which may have no section: it can tell who has."""
+        return self.table is not None and not self.unserved and self.holds_lease()
+
+    def holds_lease(self) -> bool:
+        return self.ledger.lease.held(self.clock.now_ns())
 
     # -- what callers come for -----------------------------------------------------------------
 
@@ -222,6 +258,16 @@ class AllocNode:
     @property
     def table(self) -> RoutingTable | None:
         return self.router.table
+
+    @property
+    def unserved(self) -> int:
+        """How many sections are ours by the map, are to stay so, and are not served."""
+        return len(self._intent.unserved)
+
+    @property
+    def assigned(self) -> int:
+        """How many sections are ours by the map, those included that are to leave."""
+        return len(self._intent.desired) + len(self.moving.leaving)
 
     # -- what replicas say ---------------------------------------------------------------------
 
@@ -243,7 +289,7 @@ class AllocNode:
         if first_time:
             self._won.inc()
             self.reporting.calm()
-            self._unserved.discard(section.id)
+            self._intent.unserved.discard(section.id)
             self._check_settled()
 
     def _lost(self, lost: Sequence[Section], epoch: int) -> None:
@@ -252,7 +298,7 @@ class AllocNode:
         )
         self.metrics.epoch_changes.labels("lost").inc(len(lost))
         self.waiting.wake([section.id for section in lost])
-        self._unserved.update(section.id for section in lost)
+        self._intent.lost(lost)
         self._check_settled()
         self.reporting.report({section.id: epoch for section in lost})
 
@@ -268,7 +314,7 @@ class AllocNode:
         )
         unanswered = {a.section: a.epoch for a in attempts if not a.promised}
         for attempt in attempts:
-            if attempt.promised and self._begun.get(attempt.section) == attempt.epoch:
+            if attempt.promised and self._intent.begun.get(attempt.section) == attempt.epoch:
                 self.ledger.acquiring.discard(attempt.section)
         self.reporting.report({a.section: a.promised for a in attempts if a.promised})
         if unanswered:
@@ -276,7 +322,7 @@ class AllocNode:
             self._spawn(self.reporting.report_later(unanswered))
 
     def _still_wanted(self, section: int, epoch: int) -> bool:
-        return not self.ledger.draining and self._desired.get(section) == epoch
+        return not self.ledger.draining and self._intent.desired.get(section) == epoch
 
     def _new_section(
         self, attempt: Acquisition, base: int, pages: "list[array[int] | None] | None"
@@ -311,111 +357,67 @@ class AllocNode:
             await self.clock.sleep(random.uniform(RETRY_S / 2, RETRY_S))
 
     def _installed(self, picture: Mapping[str, Versioned]) -> None:
-        """First our own Set, so that what others wrote about theirs cannot keep us from it."""
-        revisions = {
-            key: held.revision
-            for key, held in picture.items()
-            if key.startswith((SETS_PREFIX, ASSIGNMENTS_PREFIX))
-        }
-        if revisions == self._seen:
+        """Our own Set first: nothing that others wrote about theirs can keep us from it."""
+        if not self._view.take(picture):
             return
-        try:
-            own = picture.get(assignments_key(self.spec.name))
-            if own is not None:
-                self._reconcile(Assignments.from_json(own.value))
-            specs = [SetSpec.from_json(v.value) for v in _under(picture, SETS_PREFIX)]
-            documents = [
-                Assignments.from_json(v.value) for v in _under(picture, ASSIGNMENTS_PREFIX)
-            ]
-            table = routing_table(
-                self.cluster, {s.name: s for s in specs}, {d.set: d for d in documents}
-            )
-            if self.router.install(table):
-                self.metrics.route_version.set(self.router.version)
-        except MapCorrupt as corrupt:
-            logger.error("event=map_corrupt error=%s", corrupt)
-        self._seen = revisions
+        own = self._view.assignments(self.spec.name)
+        if own is not None:
+            self._reconcile(own)
+        table, held = self._view.table(), self.router.table
+        if self.router.install(table):
+            self.metrics.route_version.set(self.router.version)
+        elif own is not None and held is not None and _contradicts(table, held):
+            # A map that was wiped counts from an earlier version on.
+            self.reporting.raise_version(own.version + held.version - table.version + 1)
 
     def _reconcile(self, document: Assignments) -> None:
         """Bring what we have and what we should have together."""
-        mine = [e for e in document.entries if e.incarnation == self.incarnation]
-        desired = {s: e.epoch for e in mine if not e.leaving for s in range(e.first, e.last + 1)}
-        leaving = {s for e in mine if e.leaving for s in range(e.first, e.last + 1)}
-        self._desired = desired
-        self.ledger.acquiring &= desired.keys()
-        held = self.ledger.sections
-        live = (State.SERVING, State.RAISING)
-        release = [held[s] for s in leaving if s in held and held[s].state in live]
-        strays = [
-            section
-            for section in held.values()
-            if section.id not in leaving and desired.get(section.id) != section.epoch
-        ]
-        if strays:
-            self._part_with(strays, document)
-        if release:
-            self._spawn(self._release(release))
-        if not self.ledger.draining:
-            self._begin(desired)
-        self._unserved = {s for s in desired if s not in held or not held[s].serving}
+        changed = self._intent.follow(document)
+        if self.waiting.count:
+            for piece in changed:
+                self.waiting.wake(range(piece.first, piece.last + 1))
         self._check_settled()
 
-    def _part_with(self, strays: list[Section], document: Assignments) -> None:
-        """Sections that the map gives to others, or to nobody, under an epoch not below ours.
+    @property
+    def _desired(self) -> Mapping[int, int]:
+        return self._intent.desired
 
-        A map that knows less than our epoch was wiped or is an older copy: it takes nothing away,
-        and is told.
-        """
-        floors: dict[int, int] = {}
-        for floor in document.floors:
-            floors.update(dict.fromkeys(range(floor.first, floor.last + 1), floor.epoch))
-        ahead = {}
-        for section in strays:
-            entry = document.owner(section.id)
-            known = entry.epoch if entry is not None else floors.get(section.id, 0)
-            if known < section.epoch >= floors.get(section.id, 0):
-                ahead[section.id] = section.epoch
-        gone = [s for s in strays if s.id not in ahead]
-        for section in gone:
-            self.ledger.lose(section)
-        self.waiting.wake([section.id for section in gone])
-        self.metrics.epoch_changes.labels("lost").inc(len(gone))
-        self.reporting.report(ahead)
-
-    def _begin(self, desired: Mapping[int, int]) -> None:
-        """Start to win what is new. An epoch is tried once: a second fence of it is refused."""
-        promised, held = self.ledger.promises.highest, self.ledger.sections
-        new = {}
-        stale = {}
-        for section, epoch in desired.items():
-            spent = max(promised(section), self._begun.get(section, 0))
-            if spent > epoch:
-                stale[section] = spent
-            elif self._begun.get(section, 0) < epoch and section not in held:
-                new[section] = epoch
-        self.reporting.report(stale)
-        self._begun.update(new)
-        self.ledger.acquiring.update(new)
+    def _begin(self, new: Mapping[int, int]) -> None:
+        """Start to win what is new."""
         wanted = sorted(new.items())
         for at in range(0, len(wanted), CHUNK):
             self._spawn(self._winning.win(dict(wanted[at : at + CHUNK])))
 
-    async def _release(self, sections: Iterable[Section]) -> None:
-        """What was only just being raised is released too: its owner record may be ours already."""
-        leaving = [s for s in sections if s.state in (State.SERVING, State.RAISING)]
-        for section in leaving:
+    def _held_at(self, section: int) -> int:
+        """The epoch under which we serve a section, or are about to; 0: we do not."""
+        held = self.ledger.sections.get(section)
+        live = held is not None and held.state in (State.SERVING, State.RAISING)
+        return held.epoch if held is not None and live else 0
+
+    # -- sections that go, in this order --------------------------------------------------------
+
+    def _stop(self, sections: Iterable[Section]) -> None:
+        for section in sections:
             self.ledger.leave(section)
-        self.waiting.wake([section.id for section in leaving])
-        await self._raising.quiesce(leaving)
-        await self._releasing.release([s for s in leaving if s.state is State.LEAVING])
-        for section in leaving:
+            self.waiting.wake([section.id])
+
+    async def _released(self, sections: Sequence[Section]) -> None:
+        """What was only just being raised is released too: its owner record may be ours already."""
+        await self._raising.quiesce(sections)
+        await self._releasing.release([s for s in sections if s.state is State.LEAVING])
+
+    def _drop(self, sections: Sequence[Section]) -> None:
+        taken = sum(section.state is not State.LEAVING for section in sections)
+        for section in sections:
             self.ledger.lose(section)
+        self.waiting.wake([section.id for section in sections])
+        self.metrics.epoch_changes.labels("lost").inc(taken)
 
     # -- small duties --------------------------------------------------------------------------
 
     def _check_settled(self) -> None:
         """`settled` is set while every section that is ours by the map is served."""
-        if self._unserved or not self._desired:
+        if self._intent.unserved or not self._intent.desired:
             self.settled.clear()
         else:
             self.settled.set()
@@ -440,17 +442,11 @@ class AllocNode:
             metrics.sections.labels(state.value).set_function(partial(in_state, state))
         metrics.sections.labels("acquiring").set_function(lambda: len(ledger.acquiring))
 
-    async def _watch_loop(self) -> None:
-        """How late timers run: a busy loop must not starve the lease unnoticed."""
-        while True:
-            due_ns = self.clock.now_ns() + int(LAG_PERIOD_S * 1e9)
-            await self.clock.sleep(LAG_PERIOD_S)
-            self.metrics.loop_lag.set(max(0, self.clock.now_ns() - due_ns) / 1e9)
-
 
 async def _raise(error: BaseException) -> None:
     raise error
 
 
-def _under(picture: Mapping[str, Versioned], prefix: str) -> Iterator[Versioned]:
-    return (value for key, value in picture.items() if key.startswith(prefix))
+def _contradicts(table: RoutingTable, held: RoutingTable) -> bool:
+    """Two tables that no one history of a map can have shown in this order."""
+    return table.version < held.version or table.routes != held.routes

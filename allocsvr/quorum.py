@@ -6,6 +6,8 @@ foreign or corrupt replica) is a vote against, never a value. A decision is fina
 later changes nothing.
 """
 
+from collections.abc import Iterable, Set
+from copy import copy
 from enum import Enum
 
 
@@ -20,32 +22,69 @@ class Outcome(Enum):
 class Tally:
     """Votes of N replicas, `need` of which decide. A replica's first vote counts, no other."""
 
-    __slots__ = ("_against", "_for", "n", "need")
+    __slots__ = ("_missing", "_spare", "_voted", "n", "need", "outcome")
 
     def __init__(self, n: int, need: int) -> None:
         if not 1 <= need <= n:
             raise ValueError(f"{need} votes of {n} replicas can never be")
         self.n = n
         self.need = need
-        self._for = 0
-        self._against = 0
+        self.outcome = Outcome.PENDING
+        self._missing = need
+        self._spare = n - need  # how many may vote against
+        self._voted = 0  # a bit for each replica that did
 
     def vote(self, replica: int, usable: bool) -> Outcome:
         """Count replica number `replica` (0..n-1) and say where that leaves the question."""
         if not 0 <= replica < self.n:
             raise ValueError(f"replica {replica} of {self.n}")
         bit = 1 << replica
-        if not (self._for | self._against) & bit and self.outcome is Outcome.PENDING:
+        if self.outcome is Outcome.PENDING and not self._voted & bit:
+            self._voted |= bit
             if usable:
-                self._for |= bit
+                self._missing -= 1
+                if not self._missing:
+                    self.outcome = Outcome.WON
             else:
-                self._against |= bit
+                self._spare -= 1
+                if self._spare < 0:
+                    self.outcome = Outcome.LOST
         return self.outcome
 
+
+class Ballot:
+    """Votes on many questions that went out in one request, each known by a number.
+
+    A replica votes on all of them at once, except for those that it refuses. So what nobody has
+    refused shares one tally, and only the rest gets one each: thousands cost little more than one.
+    """
+
+    __slots__ = ("_common", "_open", "_refused")
+
+    def __init__(self, questions: Iterable[int], n: int, need: int) -> None:
+        self._common = Tally(n, need)
+        self._open = dict.fromkeys(questions)  # in order
+        self._refused: dict[int, Tally] = {}
+
     @property
-    def outcome(self) -> Outcome:
-        if self._for.bit_count() >= self.need:
-            return Outcome.WON
-        if self._against.bit_count() > self.n - self.need:
-            return Outcome.LOST
-        return Outcome.PENDING
+    def decided(self) -> bool:
+        """Whether all of them are."""
+        return not self._open
+
+    def vote(self, replica: int, usable: bool, refused: Set[int]) -> list[tuple[int, Outcome]]:
+        """Count the answer of a replica; says what it decides, which is then no longer open."""
+        for question in refused & self._open.keys():
+            self._refused.setdefault(question, copy(self._common))
+        outcomes = [
+            (question, tally.vote(replica, usable and question not in refused))
+            for question, tally in self._refused.items()
+        ]
+        outcome = self._common.vote(replica, usable)
+        outcomes += [
+            (question, outcome) for question in self._open if question not in self._refused
+        ]
+        decided = [told for told in outcomes if told[1] is not Outcome.PENDING]
+        for question, _ in decided:
+            del self._open[question]
+            self._refused.pop(question, None)
+        return decided

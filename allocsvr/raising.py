@@ -7,20 +7,17 @@ it is asked for again, with back-off, as long as the section is ours.
 """
 
 import asyncio
-import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 
 from allocsvr.metrics import Metrics
-from allocsvr.quorum import Outcome, Tally
+from allocsvr.quorum import Ballot, Outcome
 from allocsvr.replicas import Replicas, ReplicaTransport
 from allocsvr.section import Section, State
 from clustermap.clock import Clock
 from clustermap.errors import ReplicaFailed
 from seqsvr.v1 import store_pb2 as pb
-
-logger = logging.getLogger(__name__)
 
 MAX_SECTIONS = 4096
 MAX_FLIGHTS = 16
@@ -31,12 +28,12 @@ MAX_RETRY_S = 0.5
 class _Flight:
     """One request to all replicas, and what is still undecided of it."""
 
-    __slots__ = ("done", "open", "sent_ns")
+    __slots__ = ("ballot", "sections", "sent_ns")
 
     def __init__(self, sections: Iterable[tuple[Section, int]], n: int, w: int, now_ns: int):
-        self.open = {s.id: (s, target, Tally(n, w)) for s, target in sections}
+        self.sections = {section.id: (section, target) for section, target in sections}
+        self.ballot = Ballot(self.sections, n, w)
         self.sent_ns = now_ns
-        self.done = False
 
 
 class Raising:
@@ -82,8 +79,12 @@ class Raising:
             self._changed.clear()
             if self._backoff_s:
                 await self._clock.sleep(random.uniform(self._backoff_s / 2, self._backoff_s))
-            while self._pending and self._flights < MAX_FLIGHTS:
+            # No more than was wanted when the pause ended: what fails at once waits for the next.
+            for _ in range(0, len(self._pending), MAX_SECTIONS):
+                if self._flights >= MAX_FLIGHTS:
+                    break
                 self._launch()
+                await self._clock.sleep(0)  # thousands of sections at a start: others have a turn
 
     async def quiesce(self, sections: Iterable[Section]) -> None:
         """Return once none of these sections has a raise in flight."""
@@ -120,25 +121,22 @@ class Raising:
     ) -> None:
         refused: set[int] = set()
         if isinstance(answer, ReplicaFailed):
-            logger.warning("event=raise_failed replica=%d error=%s", index, answer)
+            self._replicas.complain("raise_failed", index, answer)
         else:
             for entry in answer.refused:
                 refused.update(range(entry.first, entry.last + 1))
                 self._on_promise(entry.first, entry.last, entry.epoch)
-        usable = not isinstance(answer, ReplicaFailed)
-        decided = Counter[Outcome]()
-        for section, target, tally in list(flight.open.values()):
-            outcome = tally.vote(index, usable and section.id not in refused)
-            if outcome is not Outcome.PENDING:
-                decided[outcome] += 1
-                del flight.open[section.id]
-                self._decided(section, target, outcome)
-                if outcome is Outcome.LOST and section.id in refused:
-                    self._outdone(section)
-        for outcome, count in decided.items():
+        if flight.ballot.decided:
+            return
+        decided = flight.ballot.vote(index, not isinstance(answer, ReplicaFailed), refused)
+        for number, outcome in decided:
+            section, target = flight.sections[number]
+            self._decided(section, target, outcome)
+            if outcome is Outcome.LOST and number in refused:
+                self._outdone(section)
+        for outcome, count in Counter([outcome for _, outcome in decided]).items():
             self._metrics.raises.labels(outcome.value).inc(count)
-        if not flight.open and not flight.done:
-            flight.done = True
+        if flight.ballot.decided:
             self._flights -= 1
             seconds = (self._clock.now_ns() - flight.sent_ns) / 1e9
             self._metrics.raise_seconds.observe(seconds)

@@ -85,7 +85,7 @@ class Releasing:
         def on_answer(index: int, answer: pb.ReleaseResponse | ReplicaFailed) -> None:
             refused: set[int] = set()
             if isinstance(answer, ReplicaFailed):
-                logger.warning("event=release_failed replica=%d error=%s", index, answer)
+                self._replicas.complain("release_failed", index, answer)
                 refused = set(tallies)
             else:
                 for entry in answer.refused:

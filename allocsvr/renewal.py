@@ -3,7 +3,11 @@
 Each replica has a loop of its own, so that a slow one delays no other. Promises come in the same
 answer as the grant and are noted before it is counted, in one step: what a grant could otherwise
 prolong has then already stopped being served. How far a replica's promises were heard is tied to
-its store id; another store starts from 0 again.
+its store id; another store starts from 0 again. A store whose durable fence_version falls is an
+older copy of what it was and has forgotten promises: its grants are not counted any more (NRW-2).
+
+The loop is also the probe that judges how a replica stands (standing.py). Frozen or gone, it is
+tried again within MAX_PROBE_S of each failure, so that numbers flow soon after its return.
 """
 
 import logging
@@ -20,6 +24,7 @@ from seqsvr.v1 import store_pb2 as pb
 logger = logging.getLogger(__name__)
 
 ROUNDS_PER_TTL = 5
+MAX_PROBE_S = 0.4
 
 
 class Renewal:
@@ -43,15 +48,19 @@ class Renewal:
         self._on_promise = on_promise
         self._metrics = metrics
         self._since = [(0, 0)] * len(replicas)  # (store id, fence_version)
+        self._rolled_back: set[int] = set()  # store ids
         self._failures: list[str | None] = [None] * len(replicas)
 
     async def run(self, index: int) -> None:
         """Renew at one replica until cancelled."""
         period_s = self._lease.ttl_ns / ROUNDS_PER_TTL / 1e9
         while True:
-            ok = await self.once(index)
             # Replicas of one node must not beat in step; a failed round is repeated sooner.
-            await self._clock.sleep(period_s * random.uniform(0.9, 1.0) * (1.0 if ok else 0.5))
+            if await self.once(index):
+                pause_s = period_s * random.uniform(0.9, 1.0)
+            else:
+                pause_s = min(period_s / 2, MAX_PROBE_S) * random.uniform(0.5, 1.0)
+            await self._clock.sleep(pause_s)
 
     async def once(self, index: int) -> bool:
         """One round at one replica; says whether it granted."""
@@ -65,10 +74,11 @@ class Renewal:
         )
 
         async def send(_: int, replica: ReplicaTransport) -> pb.RenewResponse:
-            return await replica.renew(request)
+            return self._checked(request, await replica.renew(request))
 
         sent_ns = self._clock.now_ns()
-        answer = await self._replicas.ask_one(index, send, self._replicas.quick_s)
+        answer = await self._replicas.probe(index, send)
+        self._metrics.replicas_ejected.set(self._replicas.ejected)
         if isinstance(answer, ReplicaFailed):
             self._failed(index, answer)
             return False
@@ -88,6 +98,15 @@ class Renewal:
         if len(self._failures) - len(reasons) >= self._lease.need:
             return "LEASE_EXPIRED"
         return "CORRUPT" if set(reasons) == {"CORRUPT"} else "STORE_UNAVAILABLE"
+
+    def _checked(self, request: pb.RenewRequest, answer: pb.RenewResponse) -> pb.RenewResponse:
+        """Raises ReplicaFailed where the store has forgotten promises."""
+        if answer.store_id == request.since_store_id and answer.fence_version < request.since:
+            self._rolled_back.add(answer.store_id)
+        if answer.store_id in self._rolled_back:
+            text = f"store {answer.store_id:x} is an older copy: it had made more promises"
+            raise ReplicaFailed("CORRUPT", text)
+        return answer
 
     def _failed(self, index: int, failed: ReplicaFailed) -> None:
         self._metrics.renewals.labels(failed.reason.lower()).inc()

@@ -1,17 +1,33 @@
-"""Towards the StoreSvr replicas of the node's Set: the port, its gRPC form, asking all at once."""
+"""Towards the StoreSvr replicas of the node's Set: the port, its gRPC form, asking all at once.
+
+A replica that does not answer Renew is ejected (standing.py): what is asked of it fails at once,
+what is on its way ends with an unknown outcome, and only the renewal loop goes on trying it. So a
+frozen replica costs neither time nor tasks. To a Tally such a failure is a vote against, as any.
+"""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import grpc
 
 from allocsvr.rpc import CHANNEL_OPTIONS, RpcFailed, call
+from allocsvr.standing import Standing
 from clustermap.errors import ReplicaFailed
 from seqsvr.v1 import store_pb2 as pb
 from seqsvr.v1 import store_pb2_grpc
 
+logger = logging.getLogger(__name__)
+
 MAX_MESSAGE_BYTES = 16 << 20
+MAX_IN_FLIGHT = 64  # questions to one replica
+TIMEOUT_S = 10.0
+QUICK_S = 1.0
+# A timer that fires this much too late says something about this process, not about a replica.
+LATE = 1.5
+QUIET_S = 1.0  # between two lines of the log on the same failure
 
 T = TypeVar(
     "T",
@@ -20,6 +36,8 @@ T = TypeVar(
     pb.ReleaseResponse,
     pb.RenewResponse,
     pb.ScanResponse,
+    pb.DigestResponse,
+    pb.PutAtLeastResponse,
 )
 
 
@@ -31,13 +49,23 @@ class ReplicaTransport(Protocol):
     async def release(self, request: pb.ReleaseRequest) -> pb.ReleaseResponse: ...
     async def renew(self, request: pb.RenewRequest) -> pb.RenewResponse: ...
     async def scan(self, request: pb.ScanRequest) -> pb.ScanResponse: ...
+    async def digest(self, request: pb.DigestRequest) -> pb.DigestResponse: ...
+    async def put_at_least(self, request: pb.PutAtLeastRequest) -> pb.PutAtLeastResponse: ...
 
 
 class GrpcReplica:
-    """A replica behind the wire. Deadlines are the asker's (`Replicas`)."""
+    """A replica behind the wire.
 
-    def __init__(self, address: str) -> None:
+    timeout_s, quick_s: as in `Replicas`; the deadlines that the replica itself is told.
+    """
+
+    def __init__(
+        self, address: str, *, timeout_s: float = TIMEOUT_S, quick_s: float = QUICK_S
+    ) -> None:
         self.address = address
+        self._timeout_s = timeout_s
+        self._quick_s = min(timeout_s, quick_s)
+        self._away = False
         self._channel = grpc.aio.insecure_channel(
             address,
             options=[
@@ -48,34 +76,65 @@ class GrpcReplica:
         self._stub = store_pb2_grpc.StoreStub(self._channel)  # type: ignore[no-untyped-call]
 
     async def fence(self, request: pb.FenceRequest) -> pb.FenceResponse:
-        return await self._call(self._stub.Fence, request)
+        return await self._call(self._stub.Fence, request, self._timeout_s)
 
     async def raise_max(self, request: pb.RaiseRequest) -> pb.RaiseResponse:
-        return await self._call(self._stub.Raise, request)
+        return await self._call(self._stub.Raise, request, self._timeout_s)
 
     async def release(self, request: pb.ReleaseRequest) -> pb.ReleaseResponse:
-        return await self._call(self._stub.Release, request)
+        return await self._call(self._stub.Release, request, self._timeout_s)
 
     async def renew(self, request: pb.RenewRequest) -> pb.RenewResponse:
-        return await self._call(self._stub.Renew, request)
+        # After a failure the next one waits for the connection, so that it is answered as soon as
+        # the replica is back. A deadline of our caller's ends this by cancellation: a failure too.
+        wait, self._away = self._away, True
+        try:
+            answer: pb.RenewResponse = await self._call(
+                partial(self._stub.Renew, wait_for_ready=wait), request, self._quick_s
+            )
+        except ReplicaFailed as failed:
+            self._away = failed.reason in ("TIMEOUT", "UNREACHABLE")
+            raise
+        self._away = False
+        return answer
 
     async def scan(self, request: pb.ScanRequest) -> pb.ScanResponse:
-        return await self._call(self._stub.Scan, request)
+        return await self._call(self._stub.Scan, request, self._quick_s)
+
+    async def digest(self, request: pb.DigestRequest) -> pb.DigestResponse:
+        return await self._call(self._stub.Digest, request, self._quick_s)
+
+    async def put_at_least(self, request: pb.PutAtLeastRequest) -> pb.PutAtLeastResponse:
+        return await self._call(self._stub.PutAtLeast, request, self._timeout_s)
 
     async def aclose(self) -> None:
         await self._channel.close()
 
-    async def _call(self, method: Callable[..., Awaitable[T | None]], request: object) -> T:
+    async def _call(
+        self, method: Callable[..., Awaitable[T | None]], request: object, timeout_s: float
+    ) -> T:
         try:
-            return await call(method, request, self.address)
+            return await call(partial(method, timeout=timeout_s), request, self.address)
         except RpcFailed as failed:
-            raise ReplicaFailed(failed.reason or "UNREACHABLE", str(failed)) from None
+            reason = "TIMEOUT" if failed.timed_out else failed.reason or "UNREACHABLE"
+            raise ReplicaFailed(reason, str(failed)) from None
+
+
+class _Line:
+    """What is on its way to one replica, and how that stands."""
+
+    __slots__ = ("scopes", "standing")
+
+    def __init__(self) -> None:
+        self.standing = Standing()
+        self.scopes: set[asyncio.Timeout] = set()
 
 
 class Replicas:
     """All N replicas of the Set, asked at once; each answer is handed over as it comes.
 
-    Nobody waits for the slowest: a straggler's task ends by its own deadline. `spawn` starts a
+    Nobody waits for the slowest: a straggler's task ends by its own deadline or with the replica's
+    ejection, and at most MAX_IN_FLIGHT questions are on their way to one replica. `spawn` starts a
     task that its owner will not lose sight of.
 
     store_ids: those that the map names, in order. An answer of another store is none: its data
@@ -98,16 +157,35 @@ class Replicas:
         self.timeout_s = timeout_s
         self.quick_s = quick_s
         self._store_ids = tuple(store_ids)
+        self._lines = [_Line() for _ in self.transports]
+        self._granting = asyncio.Event()
+        self._said: dict[tuple[str, int], float] = {}
 
     def __len__(self) -> int:
         return len(self.transports)
+
+    @property
+    def granting(self) -> list[int]:
+        """The replicas whose last answer to Renew was a grant: reachable, sound, and ours."""
+        return [i for i, line in enumerate(self._lines) if line.standing.granting]
+
+    @property
+    def ejected(self) -> int:
+        """How many are ejected."""
+        return sum(line.standing.ejected is not None for line in self._lines)
+
+    async def reachable(self, count: int) -> None:
+        """Return once `count` replicas are granting; until then no quorum of them can be had."""
+        while len(self.granting) < count:
+            self._granting.clear()
+            await self._granting.wait()
 
     def ask(
         self,
         send: Callable[[int, ReplicaTransport], Awaitable[T]],
         on_answer: Callable[[int, T | ReplicaFailed], None],
     ) -> None:
-        """Send to every replica; `on_answer(index, answer)` once for each, synchronously."""
+        """Send to every replica; `on_answer(index, answer)` once for each, never from in here."""
         for index in range(len(self.transports)):
             self._spawn(self._ask_one(index, send, on_answer))
 
@@ -117,11 +195,56 @@ class Replicas:
         send: Callable[[int, ReplicaTransport], Awaitable[T]],
         timeout_s: float | None = None,
     ) -> T | ReplicaFailed:
-        """The answer of one replica, or what it failed with."""
-        timeout_s = timeout_s or self.timeout_s
+        """The answer of one replica, or what it failed with; at once if it is ejected."""
+        line = self._lines[index]
+        if line.standing.ejected is not None:
+            return line.standing.refusal(index, _now_s())
+        if len(line.scopes) >= MAX_IN_FLIGHT:
+            text = f"replica {index}: {MAX_IN_FLIGHT} questions to it are unanswered"
+            return ReplicaFailed("OVERLOADED", text)
+        answer = await self._send(index, send, timeout_s or self.timeout_s)
+        if line.standing.ejected is not None and _timed_out(answer):
+            return line.standing.refusal(index, _now_s())
+        return answer
+
+    async def probe(
+        self, index: int, send: Callable[[int, ReplicaTransport], Awaitable[T]]
+    ) -> T | ReplicaFailed:
+        """Ask one replica for a grant, however it stands; its standing is what comes of it."""
+        standing = self._lines[index].standing
+        began_s = _now_s()
+        answer = await self._send(index, send, self.quick_s)
+        now_s = _now_s()
+        if not isinstance(answer, ReplicaFailed):
+            standing.granted()
+            self._granting.set()
+        elif _timed_out(answer) and now_s - began_s >= LATE * self.quick_s:
+            logger.warning("event=renewal_late replica=%d seconds=%.3f", index, now_s - began_s)
+        elif standing.failed(answer, now_s):
+            self._end_all(index)
+        return answer
+
+    def complain(self, event: str, index: int, failed: ReplicaFailed) -> None:
+        """Log that a question failed, at most every QUIET_S for each event and replica."""
+        now_s = _now_s()
+        if now_s - self._said.get((event, index), -QUIET_S) >= QUIET_S:
+            self._said[event, index] = now_s
+            logger.warning("event=%s replica=%d error=%s", event, index, failed)
+
+    async def _send(
+        self,
+        index: int,
+        send: Callable[[int, ReplicaTransport], Awaitable[T]],
+        timeout_s: float,
+    ) -> T | ReplicaFailed:
+        line = self._lines[index]
         try:
-            async with asyncio.timeout(timeout_s):
-                answer = await send(index, self.transports[index])
+            async with asyncio.timeout(timeout_s) as scope:
+                line.scopes.add(scope)
+                try:
+                    answer = await send(index, self.transports[index])
+                finally:
+                    line.scopes.discard(scope)
         except TimeoutError:
             return ReplicaFailed("TIMEOUT", f"replica {index}: no answer in {timeout_s} s")
         except ReplicaFailed as failed:
@@ -131,6 +254,13 @@ class Replicas:
             return ReplicaFailed("FOREIGN", f"replica {index}: {text}")
         return answer
 
+    def _end_all(self, index: int) -> None:
+        """What is on its way to an ejected replica ends now: nobody should wait for it."""
+        now_s = _now_s()
+        for scope in self._lines[index].scopes:
+            if not scope.expired():
+                scope.reschedule(now_s)
+
     async def _ask_one(
         self,
         index: int,
@@ -138,3 +268,12 @@ class Replicas:
         on_answer: Callable[[int, T | ReplicaFailed], None],
     ) -> None:
         on_answer(index, await self.ask_one(index, send))
+
+
+def _timed_out(answer: object) -> bool:
+    return isinstance(answer, ReplicaFailed) and answer.reason == "TIMEOUT"
+
+
+def _now_s() -> float:
+    """Time of the loop, as its timeouts count it."""
+    return asyncio.get_running_loop().time()

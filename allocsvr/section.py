@@ -65,6 +65,7 @@ class Section:
         "size",
         "state",
         "step",
+        "taken",
     )
 
     def __init__(
@@ -93,6 +94,7 @@ class Section:
         self.hungry = False
         self.found = found
         self.pages = pages
+        self.taken = 0  # numbers handed out since somebody last set it to 0 (load.py)
         self.max_seq = self.highest()
         self._room = 0
         self._low = 0
@@ -114,6 +116,7 @@ class Section:
         if after > self._low and not self._fits(after):
             return EXHAUSTED if self.base + after > self.seq_limit else USED_UP
         page[slot] = after
+        self.taken += count
         return self.base + distance + 1
 
     def _fits(self, after: int) -> bool:
@@ -132,7 +135,9 @@ class Section:
 
     def highest(self) -> int:
         """The greatest cur_seq of the section."""
-        pages = (page for page in self.pages or () if page is not None)
+        if self.pages is None:
+            return self.base
+        pages = (page for page in self.pages if page is not None)
         return self.base + max(map(max, pages), default=0)
 
     def target(self, now_ns: int) -> int:

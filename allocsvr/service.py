@@ -130,7 +130,7 @@ class AllocService:
 
     async def _get_seq(self, request: pb.GetSeqRequest, context: Any) -> pb.GetSeqResponse:
         count = request.count if request.HasField("count") else 1
-        batch = Batch(False, (request.uid,), (count,), forwards(request))
+        batch = Batch(False, (request.uid,), (count,), forwards(request), request.route_version)
         answers = await self._all("GetSeq", batch, context)
         self._refuse_failed(batch, answers)
         return pb.GetSeqResponse(
@@ -142,7 +142,7 @@ class AllocService:
     async def _get_cur_seq(
         self, request: pb.GetCurSeqRequest, context: Any
     ) -> pb.GetCurSeqResponse:
-        batch = Batch(True, (request.uid,), (), forwards(request))
+        batch = Batch(True, (request.uid,), (), forwards(request), request.route_version)
         answers = await self._all("GetCurSeq", batch, context)
         self._refuse_failed(batch, answers)
         return pb.GetCurSeqResponse(
@@ -220,13 +220,13 @@ class AllocService:
             await stream.write(pb.SessionResponse(id=request.id, refused=refused.entry()))
             return
         answers = self._answering.now(batch)
-        if answers.waiting or (batch.forward and answers.failures):
+        if answers.waiting or answers.failures:
             later = self._answering.later(batch, answers)
             if later and stream.late < self._limits.late_batches:
                 stream.late += 1
                 late.create_task(self._late(request, batch, answers, later, stream, start))
                 return
-            answers.failures += [(index, "OVERLOADED") for index in later.indexes()]
+            answers.failures += later.given_up()
         await self._send(stream, request, batch, answers)
         self._session_seconds.observe(time.perf_counter() - start)
 

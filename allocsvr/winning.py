@@ -7,7 +7,8 @@ raising.py like any other, and serving begins with it.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 
 from allocsvr.acquisition import Acquisition, FenceAnswer, Stage
 from allocsvr.ledger import Ledger
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 1024
 MAX_FENCES = 4
+TURN_NS = 5_000_000
 
 Start = tuple[int, Pages | None]  # base, pages
 
@@ -61,19 +63,24 @@ class Winning:
         self._on_promise = on_promise
         self._metrics = metrics
         self._room = asyncio.Semaphore(MAX_FENCES)
+        self._turn = asyncio.Lock()
 
     async def win(self, wanted: dict[int, int]) -> None:
         """Acquire sections at their epochs (section -> epoch), at most CHUNK of them."""
-        attempts = {
-            section: Acquisition(section, epoch, self._incarnation, len(self._replicas), self._r)
-            for section, epoch in sorted(wanted.items())
-        }
+        await self._replicas.reachable(self._r)  # a fence that cannot succeed only spends its epoch
         async with self._room:  # not while a lease is waited out
-            await self._fence(attempts)
-        lost = [a for a in attempts.values() if a.stage is Stage.LOST]
+            n, r, own = len(self._replicas), self._r, self._incarnation
+            attempts = [
+                Acquisition(section, epoch, own, n, r)
+                for section, epoch in sorted(wanted.items())
+                if self._wanted(section, epoch)
+            ]
+            if attempts:
+                await self._fence(attempts)
+        lost = [a for a in attempts if a.stage is Stage.LOST]
         if lost:
             self._on_lost(lost)
-        waiting = [a for a in attempts.values() if a.stage is Stage.WAITING]
+        waiting = [a for a in attempts if a.stage is Stage.WAITING]
         now_ns = self._clock.now_ns()
         await self._start([a for a in waiting if a.waited(now_ns) is Stage.READY])
         held = [a for a in waiting if a.stage is Stage.WAITING]
@@ -85,62 +92,56 @@ class Winning:
             now_ns = self._clock.now_ns()
             await self._start([a for a in held if a.waited(now_ns) is Stage.READY])
 
-    async def _fence(self, attempts: dict[int, Acquisition]) -> None:
+    async def _fence(self, attempts: Sequence[Acquisition]) -> None:
         """Ask all replicas; return once every section is decided."""
         request = pb.FenceRequest(header=self._header)
-        for first, last, epoch in ranges((a.section, a.epoch) for a in attempts.values()):
+        for first, last, epoch in ranges((a.section, a.epoch) for a in attempts):
             request.ranges.add(first=first, last=last, epoch=epoch)
         decided = asyncio.Event()
 
         async def send(_: int, replica: ReplicaTransport) -> pb.FenceResponse:
-            return await replica.fence(request)
+            answer = await replica.fence(request)
+            if any(len(column) != len(attempts) for column in columns(answer)):
+                raise ReplicaFailed("INTERNAL", f"no answer for {len(attempts)} sections")
+            return answer
 
         def on_answer(index: int, answer: pb.FenceResponse | ReplicaFailed) -> None:
             if isinstance(answer, ReplicaFailed):
-                logger.warning("event=fence_failed replica=%d error=%s", index, answer)
-                for attempt in attempts.values():
+                self._replicas.complain("fence_failed", index, answer)
+                for attempt in attempts:
                     attempt.failed(index)
-            else:
+            elif not (decided.is_set() and all(answer.granted)):  # else it says nothing new
                 self._fenced(attempts, index, answer)
-            if all(a.stage is not Stage.FENCING for a in attempts.values()):
+            if all(a.stage is not Stage.FENCING for a in attempts):
                 decided.set()
 
         self._replicas.ask(send, on_answer)
         await decided.wait()
 
     def _fenced(
-        self, attempts: dict[int, Acquisition], index: int, response: pb.FenceResponse
+        self, attempts: Sequence[Acquisition], index: int, response: pb.FenceResponse
     ) -> None:
-        now_ns = self._clock.now_ns()
-        left = {lease.incarnation: lease.left_ns for lease in response.leases}
-        told = set()
-        for entry in response.entries:
-            attempt = attempts.get(entry.section)
-            if attempt is None:
-                continue
-            told.add(entry.section)
-            answer = FenceAnswer(
-                granted=entry.granted and entry.promised == attempt.epoch,
-                promised=entry.promised,
-                max_seq=entry.max_seq,
-                owner=entry.owner,
-                owner_epoch=entry.owner_epoch,
-                released=entry.released,
-                snapshot_epoch=entry.snapshot_epoch,
-                leases=left,
-                grace_ns=response.boot_grace_ns,
-            )
-            attempt.fenced(index, answer, now_ns, self._max_drift)
-            if entry.promised > attempt.epoch:
-                self._on_promise(entry.section, entry.section, entry.promised)
-        for section in attempts.keys() - told:
-            attempts[section].failed(index)
+        now_ns, max_drift = self._clock.now_ns(), self._max_drift
+        leases = {lease.incarnation: lease.left_ns for lease in response.leases}
+        same = repeat(leases), repeat(response.boot_grace_ns)
+        answers = map(FenceAnswer, *columns(response), *same)
+        for attempt, answer in zip(attempts, answers, strict=True):
+            if answer.promised != attempt.epoch:
+                answer = answer._replace(granted=False)
+                if answer.promised > attempt.epoch:
+                    self._on_promise(attempt.section, attempt.section, answer.promised)
+            attempt.fenced(index, answer, now_ns, max_drift)
 
     async def _start(self, ready: list[Acquisition]) -> None:
         """Begin what was fenced and waited for, from snapshots where there are any."""
         if not ready:
             return
         starts = await self._snapshots([a for a in ready if a.snapshot_from])
+        async with self._turn:  # where many have waited for one lease, callers have their turn too
+            self._admit(ready, starts)
+            await self._clock.sleep(0)
+
+    def _admit(self, ready: list[Acquisition], starts: dict[int, Start]) -> None:
         for attempt in ready:
             overtaken = self._ledger.promises.highest(attempt.section)
             if overtaken > attempt.epoch:
@@ -149,9 +150,10 @@ class Winning:
                 continue
             if not self._wanted(attempt.section, attempt.epoch):
                 continue  # the node has parted with it, and said so
-            base, pages = starts.get(attempt.section, (attempt.found, None))
-            if attempt.section not in starts and attempt.found:
+            start = starts.get(attempt.section)
+            if start is None and attempt.found:
                 self._metrics.ceiling_start(attempt.found, self._step)
+            base, pages = start or (attempt.found, None)
             self._ledger.admit(self._new_section(attempt, base, pages))
         lost = [a for a in ready if a.stage is Stage.LOST]
         if lost:
@@ -203,16 +205,18 @@ class Winning:
 
             answer = await self._replicas.ask_one(index, send, self._replicas.quick_s)
             if isinstance(answer, ReplicaFailed):
-                logger.warning("event=scan_failed replica=%d error=%s", index, answer)
+                self._replicas.complain("scan_failed", index, answer)
                 return
+            busy_until_ns = self._clock.now_ns() + TURN_NS
             for record in answer.records:
                 attempt = wanted.get(record.section)
-                if attempt is None or attempt.section in starts:
+                if attempt is None or record.section in starts:
                     continue
                 if record.snapshot_epoch == attempt.snapshot_epoch:
                     self._decode(attempt, record.snapshot, starts)
-                    if starts.get(record.section, (0, None))[1] is not None:
-                        await self._clock.sleep(0)  # a full one takes milliseconds
+                    if self._clock.now_ns() > busy_until_ns:  # a full one takes milliseconds
+                        await self._clock.sleep(0)
+                        busy_until_ns = self._clock.now_ns() + TURN_NS
             if not answer.next:
                 return
             require(answer.next > first, "a scan goes forward")
@@ -225,11 +229,21 @@ class Winning:
         except BadSnapshot as bad:
             logger.error("event=bad_snapshot section=%d error=%s", attempt.section, bad)
             return
-        require(
-            max_seq <= attempt.found,
-            f"snapshot of section {attempt.section} is above max_seq {attempt.found}",
-        )
+        require(max_seq <= attempt.found, "no snapshot is above its max_seq")
         starts[attempt.section] = (base, pages)
+
+
+def columns(response: pb.FenceResponse) -> tuple[Sequence[int], ...]:
+    """In the order of FenceAnswer's fields; one value per section each, or it is no answer."""
+    return (
+        response.granted,
+        response.promised,
+        response.max_seq,
+        response.owner,
+        response.owner_epoch,
+        response.released,
+        response.snapshot_epoch,
+    )
 
 
 def ranges(epochs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:

@@ -14,9 +14,11 @@ from allocsvr.node import AllocNode, Options
 from cluster_in_a_box.links import Link
 from clustermap import placement
 from clustermap.clock import BootClock, Clock, boottime_ns
+from clustermap.coordinator import Coordinator
 from clustermap.embedded import EmbeddedCoordinator
 from clustermap.model import (
     CLUSTER_KEY,
+    NODES_PREFIX,
     Assignments,
     Cluster,
     Replica,
@@ -63,6 +65,11 @@ class Member:
         held = self.node.ledger.sections.get(section)
         return held is not None and held.serving
 
+    def ejected(self) -> list[int]:
+        """The replicas that are asked nothing but Renew."""
+        lines = enumerate(self.node._renewal._replicas._lines)
+        return [index for index, line in lines if line.standing.ejected is not None]
+
     def holds_lease(self) -> bool:
         return self.node.ledger.lease.held(self.node.clock.now_ns())
 
@@ -90,9 +97,14 @@ class Box:
         clock: Clock | None = None,
         replica_timeout_s: float = 1.0,
         max_waiting: int = 1000,
+        repair_period_s: float = 60.0,
+        coordinator: Coordinator | None = None,
         faults: Callable[[list[Link]], None] = lambda links: None,
     ) -> AsyncIterator[Member]:
-        """A running node; leaving the block without `drain` is its crash."""
+        """A running node; leaving the block without `drain` is its crash.
+
+        coordinator: the map as this node sees it.
+        """
         incarnation = secrets.randbits(64) or 1
         node = AllocNode(
             cluster=self.cluster,
@@ -100,13 +112,14 @@ class Box:
             incarnation=incarnation,
             address=address or f"node-{incarnation:x}:1",
             clock=clock or BootClock(),
-            coordinator=self.coordinator,
+            coordinator=coordinator or self.coordinator,
             metrics=Metrics(CollectorRegistry()),
             options=Options(
                 step=step,
                 lease_ttl_s=lease_ttl_s,
                 replica_timeout_s=replica_timeout_s,
                 max_waiting=max_waiting,
+                repair_period_s=repair_period_s,
             ),
         )
         links = [Link(store) for store in self.stores]
@@ -130,9 +143,33 @@ class Box:
             lambda: all(member.serves(s) for s in range(first, end + 1)), "sections to be served"
         )
 
-    async def leave(self, first: int, last: int) -> None:
-        """Mark sections as leaving."""
-        await self.change(lambda d: placement.mark_leaving(d, first, last))
+    async def leave(self, first: int, last: int, successor: Member | None = None) -> None:
+        """Mark sections as leaving, to a successor if there is one."""
+        owner = successor.at.owner if successor else None
+        await self.change(lambda d: placement.mark_leaving(d, first, last, owner))
+
+    async def move(self, first: int, last: int, successor: Member) -> None:
+        """Mark sections as leaving, and wait until the successor serves them."""
+        await self.leave(first, last, successor)
+        await eventually(
+            lambda: all(successor.serves(s) for s in range(first, last + 1)),
+            f"sections {first}..{last} to be moved",
+        )
+
+    async def wipe(self) -> None:
+        """What `seqctl cluster init --adopt` leaves after all of the map was lost."""
+        keys = (await self.coordinator.get("")).entries
+        lasting = {key for key in keys if not key.startswith(NODES_PREFIX)}
+        await self.coordinator.transact({}, dict.fromkeys(lasting))
+        await self.coordinator.transact({}, self.blank_map())
+
+    def blank_map(self) -> dict[str, bytes | None]:
+        """Cluster, Set and assignments of nothing."""
+        return {
+            CLUSTER_KEY: self.cluster.to_json(),
+            set_key(SET): self.spec.to_json(),
+            KEY: Assignments(SET).to_json(),
+        }
 
     async def change(self, how: Callable[[Assignments], Assignments]) -> None:
         """Read, change and swap the Set's assignments."""
@@ -207,13 +244,8 @@ async def open_box(
     replicas = tuple(Replica(f"store-{i}", f"127.0.0.1:{i + 1}", i + 1) for i in range(n))
     spec = SetSpec(SET, 0, cluster.layout.sections - 1, replicas, r, w)
     coordinator = await EmbeddedCoordinator.open(directory)
-    puts: dict[str, bytes | None] = {
-        CLUSTER_KEY: cluster.to_json(),
-        set_key(SET): spec.to_json(),
-        KEY: Assignments(SET).to_json(),
-    }
-    await coordinator.transact({}, puts)
     box = Box(cluster, spec, coordinator)
+    await coordinator.transact({}, box.blank_map())
     try:
         yield box
     finally:

@@ -8,20 +8,22 @@ from typing import Any
 from allocsvr.replicas import ReplicaTransport
 from clustermap.errors import ReplicaFailed
 
-METHODS = ("fence", "raise_max", "release", "renew", "scan")
+METHODS = ("fence", "raise_max", "release", "renew", "scan", "digest", "put_at_least")
 
 
 class Link:
     """allocsvr.replicas.ReplicaTransport over another one.
 
     `fail`, `hang` and `lose` take names of methods, none meaning all; `heal` ends every fault.
-    Calls that hang go through to the replica once they are healed.
+    Calls that hang go through to the replica once they are healed, unless their caller has gone.
+    calls: begun; done: answered by the replica; ended: in whatever way.
     """
 
     def __init__(self, target: ReplicaTransport) -> None:
         self.target = target
         self.calls: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()
         self.requests: list[tuple[str, Any]] = []
         self.before: Callable[[str, Any], None] = lambda method, request: None
         self._failing: dict[str, str] = {}
@@ -68,8 +70,22 @@ class Link:
     async def scan(self, request: Any) -> Any:
         return await self._call("scan", self.target.scan, request)
 
+    async def digest(self, request: Any) -> Any:
+        return await self._call("digest", self.target.digest, request)
+
+    async def put_at_least(self, request: Any) -> Any:
+        return await self._call("put_at_least", self.target.put_at_least, request)
+
     async def _call(self, method: str, send: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
         self.calls[method] += 1
+        try:
+            return await self._passed(method, send, request)
+        finally:
+            self.ended[method] += 1
+
+    async def _passed(
+        self, method: str, send: Callable[[Any], Awaitable[Any]], request: Any
+    ) -> Any:
         if method != "renew":
             self.requests.append((method, request))
         self.before(method, request)

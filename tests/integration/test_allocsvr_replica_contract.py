@@ -30,6 +30,8 @@ METHODS = {
     "release": pb.ReleaseRequest,
     "renew": pb.RenewRequest,
     "scan": pb.ScanRequest,
+    "digest": pb.DigestRequest,
+    "put_at_least": pb.PutAtLeastRequest,
 }
 
 
@@ -91,10 +93,8 @@ def raise_(section: int, epoch: int, max_seq: int, who: int = A) -> pb.RaiseRequ
 
 async def test_a_section_is_fenced_raised_released_and_read(replica: ReplicaTransport) -> None:
     fenced = await replica.fence(fence(3, 4, 5))
-    assert [(e.section, e.promised, e.granted, e.max_seq) for e in fenced.entries] == [
-        (3, 5, True, 0),
-        (4, 5, True, 0),
-    ]
+    rows = zip(fenced.promised, fenced.granted, fenced.max_seq, strict=True)
+    assert list(rows) == [(5, True, 0)] * 2
     assert fenced.store_id == STORE_ID
     assert await replica.raise_max(raise_(3, 5, 700)) == pb.RaiseResponse(store_id=STORE_ID)
     entries = [pb.ReleaseEntry(section=3, epoch=5, snapshot=b"\x00counters")]
@@ -119,8 +119,8 @@ async def test_refusals_of_sections_are_answers_and_name_the_promise(
     replica: ReplicaTransport,
 ) -> None:
     await replica.fence(fence(3, 3, 5))
-    (entry,) = (await replica.fence(fence(3, 3, 5))).entries
-    assert (entry.granted, entry.promised) == (False, 5)
+    told = await replica.fence(fence(3, 3, 5))
+    assert list(zip(told.granted, told.promised, strict=True)) == [(False, 5)]
     answer = await replica.raise_max(raise_(3, 4, 700))
     assert list(answer.refused) == [pb.EpochRange(first=3, last=3, epoch=5)]
     release = pb.ReleaseEntry(section=3, epoch=4)
@@ -143,6 +143,27 @@ async def test_a_grant_comes_with_the_promises_and_the_next_fence_tells_of_it(
     (lease,) = fenced.leases
     assert lease.incarnation == A
     assert 0 < lease.left_ns <= 10**9
+
+
+async def test_records_are_compared_by_digest_and_only_ever_raised(
+    replica: ReplicaTransport,
+) -> None:
+    await replica.raise_max(raise_(3, 5, 700))
+    digest = pb.DigestRequest(header=HEADER, first=0, last=9, chunk=4)
+    before = await replica.digest(digest)
+    assert [(chunk.first, chunk.records) for chunk in before.chunks] == [(0, 1)]
+    record = pb.StoredRecord(section=3, max_seq=600, owner_epoch=4, owner=B)
+    put = pb.PutAtLeastRequest(header=HEADER, records=[record])
+    assert await replica.put_at_least(put) == pb.PutAtLeastResponse(store_id=STORE_ID)
+    assert await replica.digest(digest) == before
+    put.records[0].max_seq, put.records[0].owner_epoch = 800, 6
+    put.records.add(section=8, max_seq=1, owner_epoch=1, owner=A)
+    assert await replica.put_at_least(put) == pb.PutAtLeastResponse(store_id=STORE_ID, raised=2)
+    after = await replica.digest(digest)
+    assert [chunk.first for chunk in after.chunks] == [0, 8]
+    assert after.chunks[0].digest != before.chunks[0].digest
+    found = (await replica.scan(pb.ScanRequest(header=HEADER, first=3, last=3))).records[0]
+    assert (found.promised, found.max_seq, found.owner_epoch, found.owner) == (5, 800, 6, B)
 
 
 async def test_what_a_replica_refuses_as_a_whole_has_the_same_reason_everywhere(
@@ -174,6 +195,8 @@ async def test_malformed_requests_are_refused_as_such(replica: ReplicaTransport)
         ("renew", pb.RenewRequest(header=HEADER, incarnation=A, ttl_ns=0)),
         ("renew", pb.RenewRequest(header=HEADER, incarnation=0, ttl_ns=10**9)),
         ("scan", pb.ScanRequest(header=HEADER, first=5, last=4)),
+        ("digest", pb.DigestRequest(header=HEADER, first=0, last=4)),
+        ("put_at_least", pb.PutAtLeastRequest(header=HEADER, records=[pb.StoredRecord(owner=A)])),
     ]
     for method, request in malformed:
         with pytest.raises(ReplicaFailed) as failed:
@@ -182,7 +205,7 @@ async def test_malformed_requests_are_refused_as_such(replica: ReplicaTransport)
 
 
 async def test_the_largest_requests_fit(replica: ReplicaTransport) -> None:
-    assert len((await replica.fence(fence(0, 4095, 5))).entries) == 4096
+    assert len((await replica.fence(fence(0, 4095, 5))).granted) == 4096
     request = pb.RaiseRequest(header=HEADER, incarnation=A)
     for section in range(4096):
         request.entries.add(section=section, epoch=5, max_seq=2**63 - 1)

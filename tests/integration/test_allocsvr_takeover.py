@@ -108,7 +108,7 @@ async def test_the_lease_of_the_last_owner_is_asked_of_every_answer_also_of_a_st
         box.node(lease_ttl_s=1.5, faults=lambda links: links[0].fail("raise_max")) as a,
         box.node(lease_ttl_s=1.5, faults=lambda links: links[1].fail()) as b,
     ):
-        a.links[2].fail("renew")
+        a.links[2].fail("renew", reason="OVERLOADED")  # an answer: it is asked on
         await box.own(a, 0, 0)
         await eventually(lambda: not box.lease_left_ns(2, a))
         assert a.holds_lease()  # by replicas 0 and 1
@@ -136,8 +136,13 @@ async def test_a_deposed_owner_that_drains_writes_nothing_that_counts(box: Box) 
         cut_off(a)
         await box.own(b, 0, 0)
         await caller.next(b, 5, 250)
+        await eventually(lambda: len({box.record(i, 0).max_seq for i in range(3)}) == 1)
         before = [box.record(i, 0) for i in range(3)]
+        before_healing = [link.done["renew"] for link in a.links]
         heal(a)
+        await eventually(
+            lambda: all(a.links[i].done["renew"] > before_healing[i] for i in range(3))
+        )
         await a.node.drain()
         assert a.links[0].done["release"] == 1
         assert [box.record(i, 0) for i in range(3)] == before
@@ -224,7 +229,7 @@ async def test_a_promise_named_by_a_refused_fence_is_sticky(box: Box) -> None:
     await box.promise(0, 9, 0)
 
     def only_fence_the_first(links: list[Link]) -> None:
-        links[0].fail("renew", "raise_max")
+        links[0].fail("renew", "raise_max", reason="OVERLOADED")  # an answer: it is asked on
         links[1].delay(0.1, "fence")
         links[2].delay(0.1, "fence")
 

@@ -220,8 +220,20 @@ def test_current_never_allocates_seq_4(node: Node) -> None:
 def test_a_draining_node_says_so_for_sections_it_has_given_up(node: Node) -> None:
     section = node.serve(3)
     node.ledger.draining = True
+    node.ledger.wanted = {3}  # the map does not know yet
     node.ledger.lose(section)
     assert node.why(305) == "DRAINING"
+    node.ledger.wanted = set()
+    assert node.why(305) == "NOT_OWNER"
+
+
+def test_what_is_ours_by_the_map_and_lost_is_said_to_be_on_its_way(node: Node) -> None:
+    section = node.serve(3)
+    node.ledger.wanted = {3}
+    assert node.ledger.promise(3, 3, 6) == [section]
+    assert node.why(305) == "ACQUIRING"
+    node.ledger.wanted = set()
+    assert node.why(305) == "NOT_OWNER"
 
 
 def test_adjacent_sections_of_one_epoch_make_one_range() -> None:

@@ -1,5 +1,6 @@
 """One round of renewal at one replica, on a clock that jumps. LEASE-1, LEASE-2, FENCE-1."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -40,9 +41,10 @@ class Round:
         self.replicas = [Replica(self.clock) for _ in range(n)]
         self.lease = Lease(n, w, 2 * S, 0.01)
         self.heard: list[tuple[int, int, int, bool]] = []
+        self.asked_of = Replicas(self.replicas, lambda work: None, 5.0, 5.0)  # type: ignore[arg-type]
         self.renewal = Renewal(
             self.clock,
-            Replicas(self.replicas, lambda work: None, 5.0, 5.0),  # type: ignore[arg-type]
+            self.asked_of,
             pb.StoreHeader(cluster="c", set="set-0", membership=1),
             7,
             self.lease,
@@ -107,3 +109,83 @@ async def test_a_failure_grants_nothing_and_says_why_the_lease_lapsed() -> None:
         three.replicas[index].says = pb.RenewResponse()
         assert await three.renewal.once(index)
     assert three.lease.held(three.clock.now_ns())
+
+
+async def test_renewals_alone_eject_a_replica_and_bring_it_back() -> None:
+    three = Round(3, 2)
+    replicas = three.asked_of
+
+    async def scan(_: int, __: object) -> pb.ScanResponse:
+        return pb.ScanResponse()
+
+    assert replicas.granting == []
+    for index in range(3):
+        await three.renewal.once(index)
+    assert replicas.granting == [0, 1, 2]
+    three.replicas[1].says = ReplicaFailed("TIMEOUT", "")
+    await three.renewal.once(1)
+    assert (replicas.granting, replicas.ejected) == ([0, 2], 1)
+    assert isinstance(await replicas.ask_one(0, scan), pb.ScanResponse)
+    refused = await replicas.ask_one(1, scan)
+    assert isinstance(refused, ReplicaFailed)
+    assert refused.reason == "UNREACHABLE"
+    assert "ejected" in refused.text
+    three.replicas[2].says = ReplicaFailed("CORRUPT", "")
+    await three.renewal.once(2)
+    assert (replicas.granting, replicas.ejected) == ([0], 1)
+    three.replicas[1].says = pb.RenewResponse()
+    assert await three.renewal.once(1)
+    assert (replicas.granting, replicas.ejected) == ([0, 1], 0)
+    assert isinstance(await replicas.ask_one(1, scan), pb.ScanResponse)
+
+
+async def test_the_reason_of_a_long_ejection_does_not_grow(round_: Round) -> None:
+    round_.replicas[0].says = ReplicaFailed("TIMEOUT", "silent")
+    texts = set()
+    for _ in range(5):
+        await round_.renewal.once(0)
+        texts.add(str(round_.asked_of._lines[0].standing.ejected))
+    assert texts == {"TIMEOUT: silent"}
+
+
+async def test_a_failing_replica_is_tried_again_within_0_4_seconds_whatever_the_ttl() -> None:
+    slow = Round()
+    slow.lease.ttl_ns = 60 * S
+    slow.replicas[0].says = ReplicaFailed("UNREACHABLE", "")
+    loop = asyncio.create_task(slow.renewal.run(0))
+    began_ns = slow.clock.now_ns()
+    while len(slow.replicas[0].asked) < 50:
+        await asyncio.sleep(0)
+    assert slow.clock.now_ns() - began_ns <= 50 * 0.4 * S
+    assert slow.clock.now_ns() - began_ns >= 50 * 0.1 * S, "it is tried without a pause"
+    loop.cancel()
+
+
+async def test_a_store_that_has_forgotten_promises_is_not_counted_any_more_nrw_2() -> None:
+    """An older copy of a data directory has the same store id, and a lower fence_version."""
+    one = Round()
+    (replica,) = one.replicas
+    replica.says = {"store_id": 5, "fence_version": 30}
+    assert await one.renewal.once(0)
+    before_ns = one.lease.deadline_ns
+    one.clock.advance(0.1)
+    for version in (29, 30, 31):  # nor when others have made it catch up
+        replica.says = {"store_id": 5, "fence_version": version}
+        assert not await one.renewal.once(0)
+    assert one.lease.deadline_ns == before_ns
+    assert one.renewal.why_lapsed() == "CORRUPT"
+    assert one.asked_of.granting == []
+    replica.says = {"store_id": 6, "fence_version": 1}
+    assert await one.renewal.once(0)
+
+
+async def test_waiting_for_a_quorum_ends_with_the_grant_that_completes_it() -> None:
+    three = Round(3, 2)
+    waiting = asyncio.create_task(three.asked_of.reachable(2))
+    for index in (0, 2):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await three.renewal.once(index)
+    await asyncio.wait_for(waiting, 10)
+    await three.asked_of.reachable(2)

@@ -1,0 +1,37 @@
+"""Many questions with shared tallies against one tally each. SEQ-3, NRW-1, NRW-2."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from allocsvr.quorum import Ballot, Outcome, Tally
+
+QUESTIONS = range(4)
+ANSWERS = st.tuples(st.booleans(), st.sets(st.sampled_from([*QUESTIONS, 99])))
+
+
+@st.composite
+def votes(draw: st.DrawFn) -> tuple[int, int, list[tuple[int, bool, set[int]]]]:
+    """N, how many are needed, and answers: replica, usable, what it refuses; some answer twice."""
+    n = draw(st.integers(1, 5))
+    replicas = draw(st.lists(st.integers(0, n - 1), max_size=2 * n))
+    return n, draw(st.integers(1, n)), [(replica, *draw(ANSWERS)) for replica in replicas]
+
+
+@settings(max_examples=500, deadline=None)
+@given(votes())
+def test_each_question_is_decided_as_if_it_had_been_asked_alone(
+    drawn: tuple[int, int, list[tuple[int, bool, set[int]]]],
+) -> None:
+    n, need, answers = drawn
+    ballot = Ballot(QUESTIONS, n, need)
+    alone = {question: Tally(n, need) for question in QUESTIONS}
+    for replica, usable, refused in answers:
+        expected = {
+            question: tally.vote(replica, usable and question not in refused)
+            for question, tally in alone.items()
+            if tally.outcome is Outcome.PENDING
+        }
+        told = ballot.vote(replica, usable, refused)
+        assert len(told) == len(dict(told)), "decided twice"
+        assert dict(told) == {q: o for q, o in expected.items() if o is not Outcome.PENDING}
+        assert ballot.decided is all(t.outcome is not Outcome.PENDING for t in alone.values())
