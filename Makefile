@@ -2,11 +2,14 @@
 PYTHON ?= python3
 PORT ?= 7420
 DATA ?= data
+KILL ?=
+MINUTES ?= 10
+SEED ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check fix gen clean venv
+.PHONY: run cluster test check fix gen soak clean venv
 .DELETE_ON_ERROR:
 
 venv: $(STAMP)
@@ -20,9 +23,16 @@ $(STAMP): pyproject.toml constraints.txt
 
 # On a terminal the service gets a process group of its own: Ctrl-C is then its alone, it hands over
 # and leaves with 0, and so does make, which would otherwise report an interrupt.
+FOREGROUND = if [ -t 0 ]; then exec bash -mc '"$$@"; exit $$?' run "$$@"; else exec "$$@"; fi
+
 run: $(STAMP)
-	@set -- $(BIN)/seqctl up --data $(DATA) --listen 127.0.0.1:$(PORT); \
-	if [ -t 0 ]; then exec bash -mc '"$$@"; exit $$?' run "$$@"; else exec "$$@"; fi
+	@set -- $(BIN)/seqctl up --data $(DATA) --listen 127.0.0.1:$(PORT); $(FOREGROUND)
+
+# Not in `data` unless told so: that is the directory of `run`.
+cluster: CLUSTER_DATA = $(if $(filter file,$(origin DATA)),data-cluster,$(DATA))
+cluster: $(STAMP)
+	@set -- $(BIN)/python examples/local-cluster/cluster.py --data $(CLUSTER_DATA) \
+		--base-port $(PORT) $(KILL:%=--kill-every %); $(FOREGROUND)
 
 test: check
 	$(BIN)/python -m pytest
@@ -43,6 +53,10 @@ fix: $(STAMP)
 
 gen: $(STAMP)
 	$(BIN)/python proto/generate.py
+
+# Random faults against a cluster under load; the seed that it prints repeats them.
+soak: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m real_cluster.soak --minutes $(MINUTES) $(SEED:%=--seed %)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -125,6 +125,7 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
     _add_calls(commands)
     _add_replay(commands)
     _add_check(commands)
+    _add_cluster(commands, given)
     _add(commands, "version", "print the version", _run_version)
     return parser
 
@@ -138,7 +139,7 @@ def _add(
     help_text: str,
     run: Run,
     description: str | None = None,
-) -> argparse.ArgumentParser:
+) -> _Parser:
     command = commands.add_parser(
         name,
         help=help_text,
@@ -238,6 +239,30 @@ def _add_check(commands: "_Commands[_Parser]") -> None:
         help="the files hold every call that anybody ever made on their uids: check more",
     )
     _add_output_option(command)
+
+
+def _add_cluster(commands: "_Commands[_Parser]", given: list[str]) -> None:
+    cluster = _add(
+        commands,
+        "cluster",
+        "write a new cluster's map into etcd, or show a cluster",
+        _later("seqctl.cluster", "run_status"),
+    )
+    if given[:1] != ["cluster"]:  # as for `up`
+        return
+    options = import_module("seqctl.cluster")
+    subcommands: _Commands[_Parser] = cluster.add_subparsers(metavar="SUBCOMMAND", required=True)
+    init = _add(subcommands, "init", "write the map of a new cluster", options.run_init)
+    options.add_init_arguments(init)
+    _add_output_option(init)
+    status = _add(
+        subcommands,
+        "status",
+        "show Sets, replicas, leases, nodes and sections; leaves with 3 if not all is well",
+        options.run_status,
+    )
+    options.add_status_arguments(status)
+    _add_output_option(status)
 
 
 def _add_client_options(command: argparse.ArgumentParser, timeout_s: float = 2.0) -> None:

@@ -1,24 +1,19 @@
 """How a command ends other than well: one line on standard error and an exit code."""
 
-OK = 0
+from svrprocess.failures import INTERRUPTED, NOT_DONE, OK, WRONG_USAGE, NotDone, WrongUsage
+from svrprocess.failures import Failed as CommandFailed
+
+__all__ = [
+    "BROKEN_PIPE",
+    "INTERRUPTED",
+    "NOT_DONE",
+    "OK",
+    "VIOLATION",
+    "WRONG_USAGE",
+    "CommandFailed",
+    "NotDone",
+    "WrongUsage",
+]
+
 VIOLATION = 1
-WRONG_USAGE = 2
-NOT_DONE = 3
-INTERRUPTED = 130
 BROKEN_PIPE = 141
-
-
-class CommandFailed(Exception):
-    """Ends the command with `code`; the text is for the operator, without a newline."""
-
-    code = NOT_DONE
-
-
-class WrongUsage(CommandFailed):
-    """Arguments or input files are wrong: the same command can never succeed."""
-
-    code = WRONG_USAGE
-
-
-class NotDone(CommandFailed):
-    """The cluster could not be reached, or did not do it."""

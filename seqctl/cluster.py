@@ -1,0 +1,232 @@
+"""`seqctl cluster init` and `seqctl cluster status`: a cluster's map in etcd, and who is in it.
+
+Everything that is asked is asked at once and given up after --timeout, so that a dead replica
+delays an answer by that much and hides nothing else.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from clustermap.coordinator import Coordinator, Listing
+from clustermap.errors import MapCorrupt, MapUnavailable
+from clustermap.model import ASSIGNMENTS_PREFIX, CLUSTER_KEY, SETS_PREFIX
+from seqctl import arguments
+from seqctl.cluster_asking import ask_stores, probe_nodes
+from seqctl.cluster_plan import (
+    Plan,
+    Wanted,
+    WantedSet,
+    check_wanted,
+    described,
+    is_what_stands,
+    wanted_set,
+)
+from seqctl.cluster_plan import plan as planned
+from seqctl.cluster_report import Report, picture, report
+from seqctl.cluster_tables import print_report
+from seqctl.failures import NOT_DONE, OK, NotDone, WrongUsage
+from seqctl.output import print_json
+from seqsvr.sections import SEQ_LIMIT
+from seqsvr.v1 import store_pb2 as pb
+from svrprocess.etcd_options import ETCD_OPTIONS, etcd_options
+from svrprocess.options import CONFIG, add_flags, resolve
+
+TIMEOUT_S = 5.0
+
+_LASTING = (CLUSTER_KEY, SETS_PREFIX, ASSIGNMENTS_PREFIX)
+
+
+def add_init_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of `seqctl cluster init`."""
+    parser.add_argument(
+        "--set",
+        dest="sets",
+        metavar="NAME[:FIRST-LAST]=HOST:PORT[,...]",
+        type=_set,
+        action="append",
+        required=True,
+        help="a Set, its sections (all, if it is the only one) and its replicas; repeatable",
+    )
+    for name, what in (("r", "answer a fence or a read"), ("w", "acknowledge a raise or a lease")):
+        parser.add_argument(
+            f"-{name}",
+            metavar="N",
+            type=arguments.positive,
+            help=f"how many replicas of a Set must {what} (default: the smallest majority)",
+        )
+    parser.add_argument(
+        "--seq-limit",
+        metavar="N",
+        type=arguments.positive,
+        default=SEQ_LIMIT,
+        help=f"the highest number ever handed out (default {SEQ_LIMIT})",
+    )
+    parser.add_argument(
+        "--adopt",
+        action="store_true",
+        help="take stores that hold sections: the map was lost, the stores were not",
+    )
+    parser.add_argument(
+        "--if-missing",
+        action="store_true",
+        help="leave a map alone that says just this already, and leave with 0",
+    )
+    _add_remote(parser)
+
+
+def add_status_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of `seqctl cluster status`."""
+    _add_remote(parser)
+
+
+def run_init(args: argparse.Namespace) -> int:
+    """Write a new cluster: 0 if it is written, 2 or 3 and nothing is written otherwise."""
+    wanted = Wanted(tuple(args.sets), args.r, args.w, args.seq_limit, args.adopt)
+    check_wanted(wanted)
+    return _run(args, lambda coordinator: _init(args, coordinator, wanted))
+
+
+def run_status(args: argparse.Namespace) -> int:
+    """Show the cluster: 0 if all is well, else 3, after showing all the same."""
+    return _run(args, lambda coordinator: _status(args, coordinator))
+
+
+async def initialise(
+    coordinator: Coordinator, wanted: Wanted, timeout_s: float, *, if_missing: bool = False
+) -> Plan | None:
+    """Write the map of a new cluster, in one transaction that expects none.
+
+    None: `if_missing` and the map says this already. Raises NotDone, WrongUsage; MapUnavailable
+    and MapCorrupt from the coordinator.
+    """
+    entries = _lasting(await coordinator.get(""))
+    if entries:
+        if if_missing and is_what_stands(wanted, entries):
+            return None
+        raise NotDone(f"refused, nothing was written: the map holds {described(entries)}")
+    plan = planned(wanted, await _infos(wanted, timeout_s))
+    puts: Mapping[str, bytes | None] = plan.puts()
+    try:
+        written = await coordinator.transact(dict.fromkeys(puts, 0), puts) is not None
+    except MapUnavailable:
+        # It may have been done all the same.
+        written = _lasting(await coordinator.get("")) == puts
+        if not written:
+            raise
+    if not written:
+        raise NotDone("refused, nothing was written: somebody else has just written a map")
+    return plan
+
+
+async def survey(coordinator: Coordinator, timeout_s: float) -> Report:
+    """What the map and everybody in it says. Raises MapUnavailable."""
+    listing = await coordinator.get("")
+    entries = {key: (held.value, held.revision) for key, held in listing.entries.items()}
+    found = picture(listing.revision, entries)
+    infos, probes = await asyncio.gather(
+        ask_stores({replica.address for _, replica in found.replicas}, timeout_s),
+        probe_nodes(found.owners, timeout_s),
+    )
+    return report(found, infos, probes)
+
+
+async def _init(args: argparse.Namespace, coordinator: Coordinator, wanted: Wanted) -> int:
+    plan = await initialise(coordinator, wanted, args.timeout, if_missing=args.if_missing)
+    if args.output == "json":
+        print_json(_as_json(plan))
+    elif plan is None:
+        print("the map says so already, nothing was written")
+    else:
+        print(f"written: {described(plan.puts())}")
+    return OK
+
+
+async def _status(args: argparse.Namespace, coordinator: Coordinator) -> int:
+    found = await survey(coordinator, args.timeout)
+    if args.output == "json":
+        print_json(found.shown)
+    else:
+        print_report(found.shown)
+    return OK if found.well else NOT_DONE
+
+
+async def _infos(wanted: Wanted, timeout_s: float) -> dict[str, pb.InfoResponse]:
+    answers = await ask_stores(wanted.addresses, timeout_s)
+    dead = [f"{where}: {why}" for where, why in answers.items() if isinstance(why, str)]
+    if dead:
+        raise NotDone(f"not every replica answers, nothing was written: {'; '.join(dead)}")
+    return {where: info for where, info in answers.items() if not isinstance(info, str)}
+
+
+def _run(args: argparse.Namespace, command: Callable[[Coordinator], Awaitable[int]]) -> int:
+    async def run() -> int:
+        async with _map(args) as coordinator:
+            return await command(coordinator)
+
+    try:
+        return asyncio.run(run())
+    except (MapUnavailable, MapCorrupt) as error:
+        raise NotDone(f"the cluster map: {error}") from None
+
+
+@asynccontextmanager
+async def _map(args: argparse.Namespace) -> AsyncIterator[Coordinator]:
+    # A configuration file is the servers'; it may hold options that are none here.
+    environ = {name: value for name, value in os.environ.items() if name != CONFIG.variable}
+    if "etcd" not in args and not environ.get("SEQSVR_ETCD"):
+        raise WrongUsage("--etcd is missing (or SEQSVR_ETCD)")
+    options = etcd_options(resolve(args, ETCD_OPTIONS, environ))
+    from clustermap.etcd import EtcdCoordinator
+
+    # What fails is said once, by the command.
+    logging.getLogger("clustermap").addHandler(logging.NullHandler())
+    coordinator = await EtcdCoordinator.open(options)
+    try:
+        yield coordinator
+    finally:
+        await coordinator.aclose()
+
+
+def _lasting(listing: Listing) -> dict[str, bytes]:
+    """The documents; without what is bound to the life of a process."""
+    entries = listing.entries.items()
+    return {key: held.value for key, held in entries if key.startswith(_LASTING)}
+
+
+def _as_json(plan: Plan | None) -> dict[str, object]:
+    if plan is None:
+        return {"written": False}
+    specs = [
+        {
+            "name": spec.name,
+            "first": spec.first,
+            "last": spec.last,
+            "r": spec.r,
+            "w": spec.w,
+            "replicas": [replica.fields() for replica in spec.replicas],
+        }
+        for spec in plan.specs
+    ]
+    return {"written": True, "cluster": plan.cluster.id, "sets": specs}
+
+
+def _set(text: str) -> WantedSet:
+    try:
+        return wanted_set(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _add_remote(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=arguments.seconds,
+        default=TIMEOUT_S,
+        help=f"how long a server may take to answer (default {TIMEOUT_S:g})",
+    )
+    add_flags(parser, ETCD_OPTIONS)
