@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from processes import Services
+from real_cluster.cluster import RealCluster, Shape
+from real_cluster.keeper import Keeper
 
 
 @pytest.fixture
@@ -17,3 +19,20 @@ def services(tmp_path: Path) -> Iterator[Services]:
     finally:
         made.close()
     assert not made.traces()
+
+
+@pytest.fixture(scope="session")
+def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
+    made = Keeper(tmp_path_factory.mktemp("cluster"), Shape())
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def cluster(keeper: Keeper) -> Iterator[RealCluster]:
+    """A cluster of real processes, healthy; the same for all tests as long as none fails."""
+    shared = keeper.healthy()
+    yield shared
+    keeper.give_back(shared)

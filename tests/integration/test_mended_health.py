@@ -11,9 +11,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from allocsvr.serving import NodeFront
 from cluster_in_a_box import Box, Member, eventually, open_box
 from clustermap.placement import mark_leaving, reassign
 from seqctl import up
+from svrprocess.health import READY
+from svrprocess.signals import Stop
 
 TTL_S = 0.6
 _Response = health_pb2.HealthCheckResponse
@@ -29,18 +32,18 @@ async def box(tmp_path: Path) -> AsyncIterator[Box]:
 async def up_over(member: Member, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     """What `seqctl up` does between start and stop, over a node of the box: its health stub."""
     monkeypatch.setattr(gc, "freeze", lambda: None)
-    server, stop = grpc.aio.server(options=up.OPTIONS), asyncio.Event()
-    address = up._bind(server, "127.0.0.1:0")
-    running = asyncio.create_task(up._until_stopped(server, member.node, address, stop))
+    front, stop = NodeFront(), Stop()
+    address = front.bind("127.0.0.1:0")
+    running = asyncio.create_task(up.serve_node(front, member.node, stop))
     try:
         async with grpc.aio.insecure_channel(address) as channel:
             yield health_pb2_grpc.HealthStub(channel)
     finally:
-        stop.set()
+        stop.ask()
         await asyncio.wait_for(running, 20)
 
 
-async def told(stub: Any, status: str, service: str = up.READY) -> None:
+async def told(stub: Any, status: str, service: str = READY) -> None:
     """Wait until health says so."""
     async with asyncio.timeout(20):
         while True:
