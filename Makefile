@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run cluster test check fix gen soak clean venv
+.PHONY: run cluster test test-pure test-real check fix gen soak clean venv
 .DELETE_ON_ERROR:
 
 venv: $(STAMP)
@@ -34,8 +34,15 @@ cluster: $(STAMP)
 	@set -- $(BIN)/python examples/local-cluster/cluster.py --data $(CLUSTER_DATA) \
 		--base-port $(PORT) $(KILL:%=--kill-every %); $(FOREGROUND)
 
-test: check
-	$(BIN)/python -m pytest
+# What needs neither processes nor timing runs beside what does: it saves minutes and disturbs nothing.
+test: $(STAMP)
+	$(MAKE) --jobs 2 --output-sync=line test-pure test-real
+
+test-pure: check
+	$(BIN)/python -m pytest tests/unit tests/property
+
+test-real: $(STAMP)
+	$(BIN)/python -m pytest tests/e2e tests/integration
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
