@@ -1,0 +1,255 @@
+"""An event loop in virtual time: when nothing is left to do, it is at once the next timer's time.
+
+Theory of operation. There is one loop, one thread, and no clock, socket or random source outside
+of the seed, so a run can be repeated exactly. Callbacks carry a context, the context names a host
+(hosts.py), and before each turn the loop looks whether that host may have it.
+
+Two things of asyncio depend on addresses in memory and would spoil that: sets of tasks and of
+futures. Both get a hash that is their serial number.
+
+Work given to threads (`run_in_executor`: fsync) takes the time that the host's disk says, and is
+then done in one instant. Where the host crashes meanwhile, a coin says whether it reached the disk.
+"""
+
+import asyncio
+import contextvars
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
+from itertools import count
+from typing import Any
+
+from simsvr.hosts import HOST, Host, Life
+
+GIVE_UP = 20_000_000
+"""Turns after which a run is taken for one that does not end."""
+
+
+class SimTask(asyncio.Task[Any]):
+    """A task with a hash that is the same in every run."""
+
+    def __init__(self, *args: Any, serial: int, **options: Any) -> None:
+        self._serial = serial
+        super().__init__(*args, **options)
+
+    def __hash__(self) -> int:
+        return self._serial
+
+
+class SimFuture(asyncio.Future[Any]):
+    """A future with a hash that is the same in every run."""
+
+    _serial = 0
+
+    def __hash__(self) -> int:
+        return self._serial
+
+
+class Livelock(RuntimeError):
+    """Turns without end, and time does not go on."""
+
+
+class SimLoop(asyncio.BaseEventLoop):
+    """See the head of the module. rng: where every random decision of the loop's comes from."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__()
+        self.now_ns = 0
+        self.turns = 0
+        self.rng = rng
+        self.disk_ns: Callable[[Host], int] = lambda host: 1_000_000
+        self.faults: list[dict[str, Any]] = []
+        self.wires: Any = None  # channels.Wires
+        self._timers: list[tuple[int, int, asyncio.TimerHandle]] = []
+        self._soon: deque[asyncio.Handle] = deque()
+        self.serials = count(1)
+        self._sunk = False
+        self.set_task_factory(self._new_task)
+        self.set_exception_handler(self._faulty)
+
+    # -- time
+
+    def time(self) -> float:
+        """Seconds of the clock of the host whose turn it is; true ones outside of all hosts."""
+        host = HOST.get()
+        return (self.now_ns if host is None else host.mono_ns) / 1e9
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        timer._scheduled = True  # type: ignore[attr-defined]
+        if not self._sunk:
+            self._push(timer)
+        return timer
+
+    def at_ns(self, true_ns: int, callback: Callable[[], Any]) -> None:
+        """In no host's context, at a true time."""
+        timer = asyncio.TimerHandle(true_ns / 1e9, callback, (), self, contextvars.Context())
+        if not self._sunk:
+            heapq.heappush(self._timers, (max(true_ns, self.now_ns), next(self.serials), timer))
+
+    def reschedule(self, host: Host) -> None:
+        """Its clock has changed: so has the true time of its timers."""
+        old, self._timers = self._timers, []
+        for true_ns, serial, timer in old:
+            if _host_of(timer) is host:
+                self._push(timer, serial)
+            else:
+                heapq.heappush(self._timers, (true_ns, serial, timer))
+
+    def requeue(self, handles: list[asyncio.Handle]) -> None:
+        """Give a host the turns that it has missed."""
+        self._soon.extend(handles)
+
+    def _push(self, timer: asyncio.TimerHandle, serial: int = 0) -> None:
+        when_ns = timer.when() * 1e9
+        host = _host_of(timer)
+        true_ns = int(when_ns) if host is None else host.true_ns(when_ns)
+        entry = (max(true_ns, self.now_ns), serial or next(self.serials), timer)
+        heapq.heappush(self._timers, entry)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """It stays in the heap until its time."""
+
+    # -- turns
+
+    def call_soon(
+        self,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        if not self._sunk:
+            self._soon.append(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon
+
+    def _run_once(self) -> None:
+        soon = self._soon
+        if not soon:
+            self._advance()
+        for _ in range(len(soon)):
+            handle = soon.popleft()
+            if handle._cancelled:  # type: ignore[attr-defined]
+                continue
+            host = handle._context.get(HOST)  # type: ignore[attr-defined]
+            if host is None or host.life is Life.RUNNING:
+                handle._run()  # type: ignore[attr-defined]
+                self.turns += 1
+            elif host.life is Life.PAUSED:
+                host.waiting.append(handle)
+        if self.turns > GIVE_UP:
+            raise Livelock(f"{self.turns} turns by {self.now_ns / 1e9:.3f} s")
+
+    def _advance(self) -> None:
+        """On to the next timer, and to all of the same instant."""
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:  # type: ignore[attr-defined]
+            heapq.heappop(timers)
+        if not timers:
+            raise RuntimeError("nothing is left to do, and the run has not ended")
+        self.now_ns = due_ns = timers[0][0]
+        while timers and timers[0][0] == due_ns:
+            self._soon.append(heapq.heappop(timers)[2])
+
+    # -- tasks, futures, threads
+
+    def _new_task(
+        self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
+    ) -> SimTask:
+        task = SimTask(work, loop=loop, serial=next(self.serials), **options)
+        context = options.get("context")
+        host = HOST.get() if context is None else context.get(HOST)
+        if host is not None:
+            host.tasks[task._serial] = task
+            # In no host's context: a pause must not keep it from being forgotten.
+            task.add_done_callback(partial(_forget, host), context=contextvars.Context())
+        return task
+
+    def create_future(self) -> SimFuture:
+        future = SimFuture(loop=self)
+        future._serial = next(self.serials)
+        return future
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> SimFuture:
+        """What a thread would do, in the time that the disk takes."""
+        del executor
+        host = HOST.get()
+        future = self.create_future()
+        job = _Job(func, args, future)
+        delay_ns = 0 if host is None else self.disk_ns(host)
+        if host is not None:
+            host.on_crash.append(job.crashed)
+        self.call_later(delay_ns / 1e9, self._done, job, host)
+        return future
+
+    def _done(self, job: "_Job", host: Host | None) -> None:
+        if host is not None:
+            host.on_crash.remove(job.crashed)
+        job.run()
+
+    # -- the end
+
+    def sink(self) -> None:
+        """The run is over: nothing that objects do while they are taken apart has an effect."""
+        self._sunk = True
+        self._soon.clear()
+        self._timers.clear()
+
+    def _faulty(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not self._sunk:
+            self.faults.append(context)
+
+    def _write_to_self(self) -> None:
+        pass
+
+    def _process_events(self, event_list: Any) -> None:
+        pass
+
+
+class _Job:
+    """A piece of work for a thread."""
+
+    def __init__(
+        self, func: Callable[..., Any], args: tuple[Any, ...], future: "asyncio.Future[Any]"
+    ) -> None:
+        self._func = func
+        self._args = args
+        self._future = future
+
+    def run(self) -> None:
+        try:
+            result = self._func(*self._args)
+        except Exception as error:  # noqa: BLE001 - it is its caller's
+            if not self._future.done():
+                self._future.set_exception(error)
+        else:
+            if not self._future.done():
+                self._future.set_result(result)
+
+    def crashed(self, silent: bool) -> None:
+        """It may have been through, and nobody will ever be told."""
+        if not self._future.done() and self._future.get_loop().rng.random() < 0.5:  # type: ignore[attr-defined]
+            try:
+                self._func(*self._args)
+            except Exception:  # noqa: BLE001 - nobody is there to hear it
+                pass
+
+
+def _host_of(handle: asyncio.Handle) -> Host | None:
+    return handle._context.get(HOST)  # type: ignore[attr-defined, no-any-return]
+
+
+def _forget(host: Host, task: asyncio.Task[Any]) -> None:
+    host.tasks.pop(hash(task), None)

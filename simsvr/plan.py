@@ -1,0 +1,74 @@
+"""What a run is made of, drawn from its seed: sizes, speeds, which faults and how often.
+
+Pure. A plan says nothing about when what happens; that comes from the same seed, step by step.
+"""
+
+import random
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Times in seconds of true time.
+
+    uids: those that callers use; skew: how much more often the first of them than the others;
+    wild: clocks jump and run off beyond max_drift, so that only SEQ-2, SEQ-3, NRW-* and FENCE-1 are
+    promised; faulty_s: how long faults are begun; calm_s: how long they are over at the end.
+    """
+
+    seed: int
+    set_name: str = "set-0"
+    sections: int = 6
+    section_size: int = 40
+    stores: int = 3
+    r: int = 2
+    w: int = 2
+    nodes: int = 3
+    arbiters: int = 2
+    clients: int = 2
+    callers: int = 4
+    step: int = 40
+    lease_ttl_s: float = 2.0
+    replica_timeout_s: float = 3.0
+    repair_period_s: float = 5.0
+    max_drift: float = 0.01
+    think_s: float = 0.08
+    uids: tuple[int, ...] = ()
+    skew: float = 0.0
+    wild: bool = False
+    faulty_s: float = 18.0
+    calm_s: float = 12.0
+    faults_every_s: float = 1.2
+    kinds: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def uid_limit(self) -> int:
+        return self.sections * self.section_size
+
+
+def drawn(seed: int, kinds: tuple[str, ...]) -> Plan:
+    """The plan of a seed. kinds: every fault there is; a run has some of them."""
+    rng = random.Random(f"plan {seed}")
+    sections = rng.choice((2, 4, 6, 6, 8))
+    size = rng.choice((10, 40, 300))
+    uids = []
+    for section in range(sections):
+        first = section * size
+        uids += [first, first + size - 1, first + rng.randrange(size)]
+    several = rng.random() < 0.9
+    return Plan(
+        seed,
+        sections=sections,
+        section_size=size,
+        nodes=rng.choice((2, 3, 3, 4)),
+        clients=rng.choice((1, 2, 2)),
+        callers=rng.choice((2, 4, 6)),
+        step=rng.choice((8, 40, 40, 200)),
+        think_s=rng.choice((0.03, 0.08, 0.15)),
+        uids=tuple(dict.fromkeys(uids)),
+        skew=rng.choice((0.0, 0.0, 0.8)),
+        wild=rng.random() < 0.1,
+        faults_every_s=rng.choice((0.5, 1.0, 2.0)),
+        kinds=tuple(rng.sample(kinds, min(len(kinds), rng.randint(3, 9)))) if several else (),
+        stores=3,
+    )

@@ -1,0 +1,256 @@
+"""What the checkers are told of a run, and what they have found.
+
+Everything is told in true time, in the instant in which it happens, from where it happens: numbers
+where they are taken, records when they are durable, acknowledgements when they are given.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import seqcheck
+from allocsvr.ledger import Answers
+from allocsvr.section import Section
+from seqcheck.calls import Call
+from seqcheck.violations import Violation
+from seqsvr.errors import SeqError
+from seqsvr.v1 import store_pb2 as pb
+from simsvr.hosts import Host
+from storesvr.port import Batch
+
+if TYPE_CHECKING:
+    from simsvr.programs import WatchedNode
+    from simsvr.world import World
+
+
+@dataclass(slots=True)
+class Noted:
+    """What a call was answered."""
+
+    seqs: list[int] = field(default_factory=list)
+    exact: list[bool] = field(default_factory=list)
+
+
+class Watch:
+    """All checkers of one run. `over`: the run has ended, nothing is told any more."""
+
+    def __init__(self, world: "World") -> None:
+        plan = world.plan
+        self.over = False
+        self.violations: list[Violation] = []
+        self.calls: list[Call] = []
+        self.began_calls = self.failed_calls = self.owners = 0
+        self._world = world
+        self._loop = world.loop
+        self._section_size = plan.section_size
+        self._w = plan.w
+        self._ceilings: dict[tuple[int, int], tuple[int, bool]] = {}
+        self._handed_out = seqcheck.HandedOut()
+        self._dense = seqcheck.Dense(section_size=plan.section_size)
+        self._durable = seqcheck.Durable()
+        self._never_falls = seqcheck.NeverFalls(n=plan.stores, w=plan.w)
+        self._knowing = seqcheck.OnlyThoseWhoKnow()
+        self._fencing = seqcheck.Fencing(n=plan.stores, r=plan.r, w=plan.w)
+        self._one_owner = seqcheck.OneOwner()
+        self._routes = seqcheck.Routes()
+        bound_ns = int(plan.calm_s * 1e9)
+        self._liveness = seqcheck.Liveness(sections=range(plan.sections), bound_ns=bound_ns)
+
+    def _found(self, violation: Violation | None) -> None:
+        if violation is not None and not self.over:
+            self.violations.append(violation)
+            self._world.note("checker", str(violation).splitlines()[0])
+
+    # -- callers
+
+    @contextmanager
+    def call(self, op: Any, uids: Sequence[int], count: int) -> Iterator[Noted]:
+        """One call of a client's on these uids."""
+        noted, error = Noted(), "never answered"
+        began_ns = self._loop.now_ns
+        self.began_calls += 1
+        try:
+            yield noted
+            error = ""
+        except SeqError as failed:
+            self.failed_calls += 1
+            error = failed.reason
+            raise
+        finally:
+            if not self.over:
+                self._ended(op, uids, count, began_ns, noted, error)
+
+    def _ended(
+        self, op: Any, uids: Sequence[int], count: int, began_ns: int, noted: Noted, error: str
+    ) -> None:
+        now_ns = self._loop.now_ns
+        for index, uid in enumerate(uids):
+            seq = 0 if error else noted.seqs[index]
+            exact = bool(noted.exact) and noted.exact[index]
+            call = Call(op, uid, count, began_ns, now_ns, seq, exact, 0, error or None)
+            self.calls.append(call)
+
+    def installed(self, client: str, version: int) -> None:
+        self._found(self._routes.installed(self._loop.now_ns, client, version))
+
+    def accepted(self, client: str, section: int, epoch: int) -> None:
+        self._found(self._routes.accepted(self._loop.now_ns, client, section, epoch))
+
+    # -- nodes
+
+    def watch_ledger(self, node: "WatchedNode") -> None:
+        """See every number that this node takes."""
+        ledger, take = node.ledger, node.ledger.next_batch
+
+        def next_batch(uids: Sequence[int], counts: Sequence[int], now_ns: int) -> Answers:
+            answers = take(uids, counts, now_ns)
+            for index, seq in enumerate(answers.seqs):
+                if seq:
+                    count = counts[index] if counts else 1
+                    self._handed(node, uids[index], seq, count, answers.epochs[index])
+            return answers
+
+        ledger.next_batch = next_batch  # type: ignore[method-assign]
+
+    def _handed(self, node: "WatchedNode", uid: int, first: int, count: int, epoch: int) -> None:
+        now_ns, section = self._loop.now_ns, uid // self._section_size
+        own = node.incarnation
+        self._liveness.serves(now_ns, section)
+        self._found(self._handed_out.handed(now_ns, uid, first, count, own, epoch))
+        self._found(self._dense.handed(now_ns, uid, first, count, own, epoch))
+        self._found(self._durable.handed(now_ns, section, first + count - 1, self._w))
+        if not self._world.plan.wild:
+            self._found(self._one_owner.served(now_ns, section, own, epoch))
+            self._look(section)
+
+    def _look(self, section: int) -> None:
+        """Who could serve a section at this very instant (LEASE-1)."""
+        able = [n.incarnation for n in self._world.nodes.values() if _able(n, section)]
+        if len(able) > 1:
+            self._found(self._one_owner.able(self._loop.now_ns, section, able))
+
+    def starting(self, node: "WatchedNode", section: Section, planned: bool) -> None:
+        """It is fenced and waited for; its first raise comes next."""
+        disks = self._world.disks
+        ceiling = max(_max_seq(disk, section.id) for disk in disks)
+        self._ceilings[section.id, section.epoch] = ceiling, planned
+
+    def acknowledged(self, node: "WatchedNode", section: Section, max_seq: int) -> None:
+        del node
+        now_ns = self._loop.now_ns
+        self._found(self._never_falls.acknowledged(now_ns, section.id, section.epoch, max_seq))
+
+    def began(self, node: "WatchedNode", section: Section) -> None:
+        now_ns, own = self._loop.now_ns, node.incarnation
+        self.owners += 1
+        ceiling, planned = self._ceilings[section.id, section.epoch]
+        self._world.note(
+            node.host.name, f"serves section {section.id} at epoch {section.epoch} from {ceiling}"
+        )
+        self._found(self._dense.began(now_ns, section.id, own, section.epoch, ceiling, planned))
+        if not self._world.plan.wild:
+            self._look(section.id)
+
+    def counted(self, node: str, index: int, sections: Sequence[int], rpc: str) -> None:
+        """An owner counted a replica's answer."""
+        for section in sections:
+            self._found(self._knowing.counted(self._loop.now_ns, node, index, section, rpc))
+
+    # -- stores
+
+    def committed(self, index: int, batch: Batch) -> None:
+        now_ns = self._loop.now_ns
+        for record in batch.records:
+            self._found(self._durable.stored(now_ns, index, record.section, record.max_seq))
+            self._found(self._never_falls.stored(now_ns, index, record.section, record.max_seq))
+            if record.promised:
+                promised = record.section, record.promised
+                self._found(self._fencing.promised(now_ns, index, *promised))
+
+    def raise_acked(
+        self,
+        index: int,
+        request: pb.RaiseRequest,
+        answer: pb.RaiseResponse,
+        accepted: Mapping[tuple[int, int, int, int], int],
+    ) -> None:
+        """accepted: when the replica staged which raise."""
+        own = request.incarnation
+        refused = {s for r in answer.refused for s in range(r.first, r.last + 1)}
+        for entry in request.entries:
+            if entry.section not in refused:
+                self._found(
+                    self._fencing.acked(
+                        self._loop.now_ns,
+                        index,
+                        entry.section,
+                        entry.epoch,
+                        own,
+                        entry.max_seq,
+                        accepted_ns=accepted[own, entry.section, entry.epoch, entry.max_seq],
+                    )
+                )
+
+    def spoilt(self, index: int, section: int, why: str) -> None:
+        self._knowing.unfit(self._loop.now_ns, index, why, section=section)
+
+    def lost(self, index: int, why: str) -> None:
+        """The disk of a replica is another one from now on."""
+        now_ns = self._loop.now_ns
+        for checker in (self._durable, self._never_falls, self._fencing):
+            checker.lost(now_ns, index)
+        self._knowing.unfit(now_ns, index, why)
+
+    # -- programs
+
+    def crashed(self, host: Host) -> None:
+        """A host has ended."""
+
+    def program_ended(self, host: Host, error: BaseException) -> None:
+        """A program never ends with an error, whatever is done to it."""
+        now_ns = self._loop.now_ns
+        self._found(Violation("INVARIANT", f"{host.name} ended with {error!r}", (), now_ns))
+
+    # -- the end
+
+    def healed(self) -> None:
+        """Nothing is wrong from here on: everything must serve within the bound."""
+        self._liveness.healed(self._loop.now_ns)
+
+    def stuck(self, error: BaseException) -> None:
+        """The simulation itself did not get to its end."""
+        self._found(Violation("INVARIANT", f"the run ended with {error!r}", (), self._loop.now_ns))
+
+    def finish(self) -> None:
+        """What can only be said of a whole history."""
+        for context in self._loop.faults:
+            error = context.get("exception")
+            text = f"{context.get('message')}: {error!r}"
+            self._found(Violation("INVARIANT", text, (), self._loop.now_ns))
+        if not self.violations:
+            self._found(self._liveness.ended(self._loop.now_ns))
+        report = seqcheck.check(self.calls, complete=not self._world.plan.wild)
+        for violation in report.violations:
+            if not self._world.plan.wild or violation.promise == "SEQ-2":
+                self._found(violation)
+        self.over = True
+
+
+def _able(node: "WatchedNode", section: int) -> bool:
+    if not node.host.running:
+        return False
+    held = node.ledger.sections.get(section)
+    return held is not None and held.serving and node.ledger.lease.held(node.host.boot_ns)
+
+
+def _max_seq(disk: Any, section: int) -> int:
+    """What stands on a disk; damaged counts as nothing."""
+    from storesvr.errors import CorruptRecord
+    from storesvr.records import decode
+
+    value = disk.records.get(section)
+    try:
+        return decode(section, value).max_seq if value else 0
+    except CorruptRecord:
+        return 0
