@@ -516,8 +516,15 @@ class Stream:
             self._server = server
             server.calls[self._serial] = self
             server.host.call_soon(self._serve_soon, server)
-        elif self._server is not None:
+        elif self._server is None:
+            return
+        elif not self._server.host.crashed:
             self._server.host.call_soon(self._far.put, item)
+        elif self._channel.answers_refusals():  # a kernel that knows of no such connection
+            self._ship(Status(UNAVAILABLE, "the connection was reset"), to_server=False)
+        else:
+            network = self._channel.route()[0]
+            network.at(_AGAIN_NS, lambda: self._at_server(item))
 
     def _at_caller(self, item: Any) -> None:
         if isinstance(item, Status):

@@ -65,8 +65,9 @@ class Faults:
         self.heal()
         world.watch.healed()
         until_s = self.now_s + plan.calm_s
-        while self.now_s < until_s and not world.watch.violations:
+        while self.now_s <= until_s and not world.watch.settled:
             await asyncio.sleep(0.5)
+        await asyncio.sleep(1.0)
 
     @property
     def now_s(self) -> float:

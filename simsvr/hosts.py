@@ -11,12 +11,12 @@ host's own rate. A process that is merely stopped (SIGSTOP) sees both go on.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextvars import Context, ContextVar, copy_context
+from contextvars import ContextVar, copy_context
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simsvr.loop import SimLoop
+    from simsvr.loop import SimLoop, Turn
 
 HOST: ContextVar["Host | None"] = ContextVar("host", default=None)
 
@@ -43,7 +43,7 @@ class Host:
         self.life = Life.RUNNING
         self.rate = rate
         self.tasks: dict[int, asyncio.Task[Any]] = {}
-        self.waiting: list[asyncio.Handle] = []  # turns that came while it was paused
+        self.waiting: list[Turn] = []  # turns that came while it was paused
         self.on_crash: list[Callable[[bool], None]] = []
         self._true_ns = loop.now_ns  # when mono and boot were last anchored
         self._mono_ns = self._boot_ns = float(offset_ns + loop.now_ns)
@@ -153,6 +153,3 @@ class HostClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-
-
-__all__ = ["HOST", "Context", "Host", "HostClock", "Life", "here"]

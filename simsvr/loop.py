@@ -13,18 +13,20 @@ then done in one instant. Where the host crashes meanwhile, a coin says whether 
 
 import asyncio
 import contextvars
-import heapq
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
+from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
 from simsvr.hosts import HOST, Host, Life
 
-GIVE_UP = 20_000_000
-"""Turns after which a run is taken for one that does not end."""
+_NOWHERE = contextvars.Context()
+
+GIVE_UP = 200_000
+"""Turns in one instant after which time is taken to have stopped."""
 
 
 class SimTask(asyncio.Task[Any]):
@@ -47,6 +49,36 @@ class SimFuture(asyncio.Future[Any]):
         return self._serial
 
 
+class Turn:
+    """What asyncio calls a Handle, and a TimerHandle; as light as it can be."""
+
+    __slots__ = ("args", "callback", "cancelled_", "context", "host", "when_s")
+
+    def __init__(
+        self,
+        callback: Callable[..., Any] | None,
+        args: tuple[Any, ...],
+        context: contextvars.Context,
+        when_s: float = 0.0,
+    ) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.host: Host | None = context.get(HOST)
+        self.when_s = when_s
+        self.cancelled_ = False
+
+    def cancel(self) -> None:
+        self.cancelled_ = True
+        self.callback, self.args = None, ()
+
+    def cancelled(self) -> bool:
+        return self.cancelled_
+
+    def when(self) -> float:
+        return self.when_s
+
+
 class Livelock(RuntimeError):
     """Turns without end, and time does not go on."""
 
@@ -58,12 +90,13 @@ class SimLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.now_ns = 0
         self.turns = 0
+        self._limit = GIVE_UP
         self.rng = rng
         self.disk_ns: Callable[[Host], int] = lambda host: 1_000_000
         self.faults: list[dict[str, Any]] = []
         self.wires: Any = None  # channels.Wires
-        self._timers: list[tuple[int, int, asyncio.TimerHandle]] = []
-        self._soon: deque[asyncio.Handle] = deque()
+        self._timers: list[tuple[int, int, Turn]] = []
+        self._soon: deque[Turn] = deque()
         self.serials = count(1)
         self._sunk = False
         self.set_task_factory(self._new_task)
@@ -76,90 +109,102 @@ class SimLoop(asyncio.BaseEventLoop):
         host = HOST.get()
         return (self.now_ns if host is None else host.mono_ns) / 1e9
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self,
         when: float,
         callback: Callable[..., Any],
         *args: Any,
         context: contextvars.Context | None = None,
-    ) -> asyncio.TimerHandle:
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
-        timer._scheduled = True  # type: ignore[attr-defined]
+    ) -> Turn:
+        timer = Turn(callback, args, contextvars.copy_context() if context is None else context)
+        timer.when_s = when
         if not self._sunk:
             self._push(timer)
         return timer
 
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> Turn:
+        return self.call_at(self.time() + delay, callback, *args, context=context)
+
     def at_ns(self, true_ns: int, callback: Callable[[], Any]) -> None:
         """In no host's context, at a true time."""
-        timer = asyncio.TimerHandle(true_ns / 1e9, callback, (), self, contextvars.Context())
         if not self._sunk:
-            heapq.heappush(self._timers, (max(true_ns, self.now_ns), next(self.serials), timer))
+            timer = Turn(callback, (), _NOWHERE, true_ns / 1e9)
+            heappush(self._timers, (max(true_ns, self.now_ns), next(self.serials), timer))
 
     def reschedule(self, host: Host) -> None:
         """Its clock has changed: so has the true time of its timers."""
         old, self._timers = self._timers, []
         for true_ns, serial, timer in old:
-            if _host_of(timer) is host:
+            if timer.host is host:
                 self._push(timer, serial)
             else:
-                heapq.heappush(self._timers, (true_ns, serial, timer))
+                heappush(self._timers, (true_ns, serial, timer))
 
-    def requeue(self, handles: list[asyncio.Handle]) -> None:
+    def requeue(self, turns: list[Turn]) -> None:
         """Give a host the turns that it has missed."""
-        self._soon.extend(handles)
+        self._soon.extend(turns)
 
-    def _push(self, timer: asyncio.TimerHandle, serial: int = 0) -> None:
-        when_ns = timer.when() * 1e9
-        host = _host_of(timer)
+    def _push(self, timer: Turn, serial: int = 0) -> None:
+        when_ns = timer.when_s * 1e9
+        host = timer.host
         true_ns = int(when_ns) if host is None else host.true_ns(when_ns)
         entry = (max(true_ns, self.now_ns), serial or next(self.serials), timer)
-        heapq.heappush(self._timers, entry)
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """It stays in the heap until its time."""
+        heappush(self._timers, entry)
 
     # -- turns
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]
         self,
         callback: Callable[..., Any],
         *args: Any,
         context: contextvars.Context | None = None,
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+    ) -> Turn:
+        turn = Turn(callback, args, contextvars.copy_context() if context is None else context)
         if not self._sunk:
-            self._soon.append(handle)
-        return handle
+            self._soon.append(turn)
+        return turn
 
-    call_soon_threadsafe = call_soon
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
     def _run_once(self) -> None:
         soon = self._soon
         if not soon:
             self._advance()
         for _ in range(len(soon)):
-            handle = soon.popleft()
-            if handle._cancelled:  # type: ignore[attr-defined]
+            turn = soon.popleft()
+            if turn.cancelled_:
                 continue
-            host = handle._context.get(HOST)  # type: ignore[attr-defined]
+            host = turn.host
             if host is None or host.life is Life.RUNNING:
-                handle._run()  # type: ignore[attr-defined]
                 self.turns += 1
+                try:
+                    turn.context.run(turn.callback, *turn.args)  # type: ignore[arg-type]
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - as asyncio's own handles do
+                    self.call_exception_handler({"message": "a callback", "exception": error})
             elif host.life is Life.PAUSED:
-                host.waiting.append(handle)
-        if self.turns > GIVE_UP:
-            raise Livelock(f"{self.turns} turns by {self.now_ns / 1e9:.3f} s")
+                host.waiting.append(turn)
+        if self.turns > self._limit:
+            raise Livelock(f"no end of turns at {self.now_ns / 1e9:.6f} s: {turn.callback}")
 
     def _advance(self) -> None:
         """On to the next timer, and to all of the same instant."""
         timers = self._timers
-        while timers and timers[0][2]._cancelled:  # type: ignore[attr-defined]
-            heapq.heappop(timers)
+        while timers and timers[0][2].cancelled_:
+            heappop(timers)
         if not timers:
             raise RuntimeError("nothing is left to do, and the run has not ended")
         self.now_ns = due_ns = timers[0][0]
+        self._limit = self.turns + GIVE_UP
         while timers and timers[0][0] == due_ns:
-            self._soon.append(heapq.heappop(timers)[2])
+            self._soon.append(heappop(timers)[2])
 
     # -- tasks, futures, threads
 
@@ -172,7 +217,7 @@ class SimLoop(asyncio.BaseEventLoop):
         if host is not None:
             host.tasks[task._serial] = task
             # In no host's context: a pause must not keep it from being forgotten.
-            task.add_done_callback(partial(_forget, host), context=contextvars.Context())
+            task.add_done_callback(partial(_forget, host), context=_NOWHERE)
         return task
 
     def create_future(self) -> SimFuture:
@@ -245,10 +290,6 @@ class _Job:
                 self._func(*self._args)
             except Exception:  # noqa: BLE001 - nobody is there to hear it
                 pass
-
-
-def _host_of(handle: asyncio.Handle) -> Host | None:
-    return handle._context.get(HOST)  # type: ignore[attr-defined, no-any-return]
 
 
 def _forget(host: Host, task: asyncio.Task[Any]) -> None:

@@ -8,14 +8,17 @@ Nothing here breaks the one thing that is leant on (docs/PROTOCOL.md, section 5)
 atomic, and compares with the newest state. Short of `wipe` and `restore`, revisions only rise.
 
     refuse              down, or without a leader: every request is refused
-    stale_after_pause_s a member that was paused answers reads from its old state for that long
-    keepalive_lies      a renewal says OK although the lease was revoked and its keys are gone
-    skip_watch_events   a watch misses changes, and goes on as if nothing had happened
-    hold_watches        a watch is late (a slow member, one that catches up)
-    silence_watches     a watch dies without a word
-    end_watches         a watch is cancelled
-    compact             changes are no longer known; a watch that was behind is cancelled for it
-    expire_all_leases   an old leader revokes them all
+    stale_after_pause_s a member that was paused answers quorum reads from its old state for that
+                        long (etcd issue 20418)
+    keepalive_lies      a renewal says OK although the lease has ended and its keys are gone: an
+                        old leader that does not know yet what it is answers it (15247)
+    expire_all_leases   the same old leader revokes all leases, renewed or not (12528, 15247)
+    skip_watch_events   a watch misses changes, and goes on as if nothing had happened (17529,
+                        18089)
+    hold_watches        a watch is late: a slow member, or one that catches up
+    silence_watches     a watch dies without a word: what its stream ran over forgot it
+    end_watches         a watch is cancelled: for want of a leader, or of a good token
+    compact             changes are no longer known, and a watch that is behind is cancelled for it
     stale_reads         reads that should be linearizable come from an older state
     wipe, restore       the data is gone, or as old as a backup; revisions begin anew
 

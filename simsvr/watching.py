@@ -218,6 +218,11 @@ class Watch:
         """Nothing is wrong from here on: everything must serve within the bound."""
         self._liveness.healed(self._loop.now_ns)
 
+    @property
+    def settled(self) -> bool:
+        """There is nothing to wait for any more: all sections serve again, or something broke."""
+        return bool(self.violations) or not self._liveness.waiting
+
     def stuck(self, error: BaseException) -> None:
         """The simulation itself did not get to its end."""
         self._found(Violation("INVARIANT", f"the run ended with {error!r}", (), self._loop.now_ns))
