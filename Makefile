@@ -5,11 +5,14 @@ DATA ?= data
 KILL ?=
 MINUTES ?= 10
 SEED ?=
+SEEDS ?= 100
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run cluster test test-pure test-real check fix gen soak clean venv
+.PHONY: run cluster test test-pure test-integration test-e2e check fix gen sim mutants model soak \
+	clean venv
 .DELETE_ON_ERROR:
 
 venv: $(STAMP)
@@ -34,15 +37,18 @@ cluster: $(STAMP)
 	@set -- $(BIN)/python examples/local-cluster/cluster.py --data $(CLUSTER_DATA) \
 		--base-port $(PORT) $(KILL:%=--kill-every %); $(FOREGROUND)
 
-# What needs neither processes nor timing runs beside what does: it saves minutes and disturbs nothing.
+# Side by side, since much of the time of tests with processes is waiting.
 test: $(STAMP)
-	$(MAKE) --jobs 2 --output-sync=line test-pure test-real
+	$(MAKE) --jobs 3 --output-sync=line test-pure test-integration test-e2e
 
 test-pure: check
-	$(BIN)/python -m pytest tests/unit tests/property
+	$(BIN)/python -m pytest tests/unit tests/property tests/sim
 
-test-real: $(STAMP)
-	$(BIN)/python -m pytest tests/e2e tests/integration
+test-integration: $(STAMP)
+	$(BIN)/python -m pytest tests/integration
+
+test-e2e: $(STAMP)
+	$(BIN)/python -m pytest tests/e2e
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -61,9 +67,24 @@ fix: $(STAMP)
 gen: $(STAMP)
 	$(BIN)/python proto/generate.py
 
-# Random faults against a cluster under load; the seed that it prints repeats them.
+# One simulated history (SEED=), or many (SEEDS=, from 0 on); a failing one prints its seed.
+sim: $(STAMP)
+	$(BIN)/python -m simsvr $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS) --jobs $(JOBS))
+
+# Bugs planted on purpose, each of which the simulator has to find.
+mutants: $(STAMP)
+	$(BIN)/python -m simsvr.mutants --jobs $(JOBS)
+
+# The protocol as a Promela model, checked exhaustively (needs Debian's spin, and a C compiler).
+model: $(STAMP)
+	$(BIN)/python docs/model/check.py
+
+# Random faults against a cluster under load; the seed that it prints repeats them. What is to be
+# looked at is soak-SEED.html, or REPORT.
+soak: REPORT ?=
 soak: $(STAMP)
-	PYTHONPATH=tests $(BIN)/python -m real_cluster.soak --minutes $(MINUTES) $(SEED:%=--seed %)
+	PYTHONPATH=tests $(BIN)/python -m real_cluster.soak --minutes $(MINUTES) \
+		$(SEED:%=--seed %) $(REPORT:%=--report %)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

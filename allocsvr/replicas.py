@@ -127,7 +127,7 @@ class _Line:
 
     def __init__(self) -> None:
         self.standing = Standing()
-        self.scopes: set[asyncio.Timeout] = set()
+        self.scopes: dict[asyncio.Timeout, None] = {}  # in the order in which they were begun
 
 
 class Replicas:
@@ -240,11 +240,11 @@ class Replicas:
         line = self._lines[index]
         try:
             async with asyncio.timeout(timeout_s) as scope:
-                line.scopes.add(scope)
+                line.scopes[scope] = None
                 try:
                     answer = await send(index, self.transports[index])
                 finally:
-                    line.scopes.discard(scope)
+                    line.scopes.pop(scope, None)
         except TimeoutError:
             return ReplicaFailed("TIMEOUT", f"replica {index}: no answer in {timeout_s} s")
         except ReplicaFailed as failed:
@@ -257,7 +257,7 @@ class Replicas:
     def _end_all(self, index: int) -> None:
         """What is on its way to an ejected replica ends now: nobody should wait for it."""
         now_s = _now_s()
-        for scope in self._lines[index].scopes:
+        for scope in list(self._lines[index].scopes):
             if not scope.expired():
                 scope.reschedule(now_s)
 

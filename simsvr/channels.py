@@ -15,6 +15,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -494,7 +495,7 @@ class Stream:
             item = end.unsent.popleft()
             end.last_ns = max(now_ns + delay_ns, end.last_ns + 1)
             arrive = self._at_server if to_server else self._at_caller
-            network.at(end.last_ns - now_ns, lambda item=item, arrive=arrive: arrive(item))
+            network.at(end.last_ns - now_ns, partial(arrive, item))
 
     def _given_up(self) -> None:
         status = Status(UNAVAILABLE, "keepalive watchdog timeout")

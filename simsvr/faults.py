@@ -21,7 +21,7 @@ from simsvr.network import Weather
 if TYPE_CHECKING:
     from simsvr.world import World
 
-QUIET_S = 4.0
+QUIET_S = 1.0
 End = Callable[[], None]
 Fault = Callable[["Faults"], tuple[float, End] | None]
 

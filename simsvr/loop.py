@@ -99,7 +99,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._soon: deque[Turn] = deque()
         self.serials = count(1)
         self._sunk = False
-        self.set_task_factory(self._new_task)
+        self.set_task_factory(self._new_task)  # type: ignore[arg-type]
         self.set_exception_handler(self._faulty)
 
     # -- time

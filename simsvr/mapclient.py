@@ -70,9 +70,8 @@ class MapClient:
                 while not isinstance(item := await feed.take(), End):
                     until_s = self._now_s() + TIMEOUT_S
                     for change in item:
-                        if change.revision > told:
-                            told = change.revision
-                            yield change
+                        told = change.revision
+                        yield change
                 if item.compacted:
                     raise MapUnavailable("the watch was cancelled: compacted")
                 if self.rng.random() < 0.5:
@@ -205,25 +204,26 @@ class MapClient:
 
     async def _wait_to_lead(self, election: str, bound: Bound) -> None:
         """Return once `bound` is the first candidate that stands."""
+        known = bound.revision
         while not bound.lost.is_set():
             try:
                 listing = await self.ask(lambda server: server.read(election))
                 # A candidate is written once, so the order of writing is that of standing.
                 keys = sorted(listing.entries, key=lambda key: listing.entries[key].revision)
                 # In a state from before its own key, others may seem not to stand that do.
-                if listing.revision < bound.revision or bound.key not in keys:
+                if listing.revision < known or bound.key not in keys:
                     await self._pause()
                 elif keys[0] != bound.key:
                     before = keys[keys.index(bound.key) - 1]
-                    await self._wait_for_end(before, listing.revision)
+                    known = max(known, await self._wait_for_end(before, listing.revision))
                 elif not bound.lost.is_set():
                     return
             except MapUnavailable:  # the candidate may stand all the same
                 await self._pause()
         raise MapUnavailable(f"the candidacy {bound.key!r} is lost")
 
-    async def _wait_for_end(self, key: str, after_revision: int) -> None:
-        """Return once `key` is gone, or after a while."""
+    async def _wait_for_end(self, key: str, after_revision: int) -> int:
+        """Return once `key` is gone, or after a while; the revision that is known then."""
         try:
             async with (
                 asyncio.timeout(_LOOK_AGAIN_S),
@@ -231,9 +231,10 @@ class MapClient:
             ):
                 async for change in changes:
                     if change.entries.get(key, change) is None:
-                        return
+                        return change.revision
         except TimeoutError:
-            return
+            pass
+        return after_revision
 
     # -- the end
 

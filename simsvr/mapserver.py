@@ -204,8 +204,6 @@ class MapServer:
 
     def silence_watches(self) -> None:
         """No watch that there is now is ever told anything again."""
-        for stream in self._streams.values():
-            stream.silent = True
         self._streams.clear()
 
     def end_watches(self) -> None:

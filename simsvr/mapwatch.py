@@ -53,7 +53,6 @@ class Stream:
     def __init__(self, network: Network, host: Host, feed: Feed, prefix: str, told: int) -> None:
         self.prefix = prefix
         self.told = told
-        self.silent = False
         self._feed = feed
         self._host = host
         self._network = network
@@ -68,7 +67,7 @@ class Stream:
         return self._over or self._feed.dropped or self._feed.host.crashed
 
     def send(self, item: Item) -> None:
-        if self.silent or self.over:
+        if self.over:
             return
         self._unsent.append(item)
         if len(self._unsent) == 1:

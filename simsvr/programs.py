@@ -189,7 +189,7 @@ class _ProbeHandler:
 
     def __init__(self, incarnation: int) -> None:
         self._said = incarnation.to_bytes(8, "big")
-        self._method = grpc.unary_unary_rpc_method_handler(self._answer)
+        self._method: Any = grpc.unary_unary_rpc_method_handler(self._answer)
 
     def service(self, details: Any) -> Any:
         return self._method if details.method == PROBE else None

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 import grpc.aio
 
@@ -49,10 +50,18 @@ class Outcome:
 
 def run(seed: int, *, plan: Plan | None = None, lines: int = 80) -> Outcome:
     """The run of a seed. lines: how much of the transcript is kept of one that fails."""
+    _freeze()
     with _unheard():
         outcome = _judged(plan or drawn(seed, KINDS), lines)
         gc.collect()
     return outcome
+
+
+@cache
+def _freeze() -> None:
+    """What was there before the first run is no garbage of any: not to be looked at after each."""
+    gc.collect()
+    gc.freeze()
 
 
 def _judged(plan: Plan, lines: int) -> Outcome:
@@ -116,7 +125,7 @@ def _in_the_place_of_grpc(loop: SimLoop) -> Iterator[None]:
     def open_channel(address: str, options: object = None, **_: object) -> object:
         return loop.wires.open_channel(address, options)
 
-    grpc.aio.insecure_channel = open_channel
+    grpc.aio.insecure_channel = open_channel  # type: ignore[assignment]
     try:
         yield
     finally:

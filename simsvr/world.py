@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clustermap.model import (
@@ -129,11 +130,11 @@ class World:
         """Everything is started at once, and the map is written by an operator."""
         self._place(MAP, self._start_map)
         for index in range(self.plan.stores):
-            self._place(f"store-{index}", lambda index=index: self._start_store(index))
+            self._place(f"store-{index}", partial(self._start_store, index))
         for index in range(self.plan.nodes):
-            self._place(f"node-{index}", lambda index=index: self._start_node(index))
+            self._place(f"node-{index}", partial(self._start_node, index))
         for index in range(self.plan.arbiters):
-            self._place(f"arbiter-{index}", lambda index=index: self._start_arbiter(index))
+            self._place(f"arbiter-{index}", partial(self._start_arbiter, index))
         for index in range(self.plan.clients):
             host = self._host(f"client-{index}")
             callers = Callers(self, host, random.Random(f"calls {self.plan.seed} {index}"))
@@ -239,7 +240,7 @@ class World:
             place.host.call_soon(place.stop.set)
 
     def _bury(self, host: Host) -> None:
-        """Its objects are kept to the end: what Python does when it takes them apart is no event."""
+        """Its objects are kept to the end: that Python takes them apart is no event of the run."""
         self.graveyard.append((host, list(host.tasks.values())))
         self.graveyard.append(self.nodes.pop(host.name, None))
         self.graveyard.append(self.services.pop(host.name, None))
