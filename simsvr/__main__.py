@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 
 from simsvr.run import Outcome, run
 
@@ -98,8 +97,7 @@ def _again_with_fixed_hashes(argv: Sequence[str] | None) -> None:
     """Hashes of strings must be the same in every run."""
     given = sys.argv[1:] if argv is None else list(argv)
     command = [sys.executable, "-m", "simsvr", *given]
-    with nullcontext():
-        os.execve(sys.executable, command, {**os.environ, "PYTHONHASHSEED": "0"})
+    os.execve(sys.executable, command, {**os.environ, "PYTHONHASHSEED": "0"})
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:

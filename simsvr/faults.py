@@ -14,8 +14,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from clustermap import placement
-from clustermap.model import Assignments, Owner, assignments_key
 from simsvr.network import Weather
 
 if TYPE_CHECKING:
@@ -65,7 +63,7 @@ class Faults:
         self.heal()
         world.watch.healed()
         until_s = self.now_s + plan.calm_s
-        while self.now_s <= until_s and not world.watch.settled:
+        while self.now_s <= until_s and not world.watch.settled:  # noqa: ASYNC110 - of many
             await asyncio.sleep(0.5)
         await asyncio.sleep(1.0)
 
@@ -216,23 +214,10 @@ def drain_node(faults: Faults) -> tuple[float, End]:
     return faults.seconds(3, 6), lambda: faults.world.restart(name)
 
 
-def _edit(faults: Faults, change: Callable[[Assignments], Assignments]) -> None:
-    """Write into the map what nobody has decided: it may be wrong, and must do no harm."""
-    faults.world.edit_map(assignments_key(faults.world.plan.set_name), change)
-
-
 def _span(faults: Faults) -> tuple[int, int]:
     last = faults.world.plan.sections - 1
     first = faults.rng.randint(0, last)
     return first, faults.rng.randint(first, last)
-
-
-def _any_owner(faults: Faults) -> Owner | None:
-    nodes = list(faults.world.nodes.values())
-    if not nodes:
-        return None
-    node = faults.rng.choice(nodes)
-    return Owner(node.incarnation, node.address)
 
 
 @fault
@@ -241,23 +226,22 @@ def operate(faults: Faults) -> tuple[float, End] | None:
     return drain_node(faults) if faults.rng.random() < 0.5 else move(faults)
 
 
+def _assign(faults: Faults, *, planned: bool) -> None:
+    nodes = list(faults.world.nodes.values())
+    if nodes:
+        faults.world.assign(*_span(faults), faults.rng.choice(nodes), planned=planned)
+
+
 @fault
 def move(faults: Faults) -> None:
     """A planned move of some sections."""
-    first, last = _span(faults)
-    owner = _any_owner(faults)
-    _edit(faults, lambda old: placement.mark_leaving(old, first, last, owner))
+    _assign(faults, planned=True)
 
 
 @fault
 def seize(faults: Faults) -> None:
     """Give sections to somebody at once, whoever serves them: a map that is wrong."""
-    first, last = _span(faults)
-    owner = _any_owner(faults)
-    if owner is not None:
-        node = next(n for n in faults.world.nodes.values() if n.incarnation == owner.incarnation)
-        at = node.presence_node()
-        _edit(faults, lambda old: placement.reassign(old, first, last, at))
+    _assign(faults, planned=False)
 
 
 # -- the network -----------------------------------------------------------------------------------

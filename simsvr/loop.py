@@ -16,6 +16,7 @@ import contextvars
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
@@ -92,7 +93,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.turns = 0
         self._limit = GIVE_UP
         self.rng = rng
-        self.disk_ns: Callable[[Host], int] = lambda host: 1_000_000
+        self.disk_ns: Callable[[Host], int] = lambda _: 1_000_000
         self.faults: list[dict[str, Any]] = []
         self.wires: Any = None  # channels.Wires
         self._timers: list[tuple[int, int, Turn]] = []
@@ -232,7 +233,7 @@ class SimLoop(asyncio.BaseEventLoop):
         del executor
         host = HOST.get()
         future = self.create_future()
-        job = _Job(func, args, future)
+        job = _Job(func, args, future, self.rng)
         delay_ns = 0 if host is None else self.disk_ns(host)
         if host is not None:
             host.on_crash.append(job.crashed)
@@ -252,7 +253,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._soon.clear()
         self._timers.clear()
 
-    def _faulty(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def _faulty(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if not self._sunk:
             self.faults.append(context)
 
@@ -267,8 +268,13 @@ class _Job:
     """A piece of work for a thread."""
 
     def __init__(
-        self, func: Callable[..., Any], args: tuple[Any, ...], future: "asyncio.Future[Any]"
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        future: "asyncio.Future[Any]",
+        rng: random.Random,
     ) -> None:
+        self._rng = rng
         self._func = func
         self._args = args
         self._future = future
@@ -283,13 +289,11 @@ class _Job:
             if not self._future.done():
                 self._future.set_result(result)
 
-    def crashed(self, silent: bool) -> None:
+    def crashed(self, _: bool) -> None:
         """It may have been through, and nobody will ever be told."""
-        if not self._future.done() and self._future.get_loop().rng.random() < 0.5:  # type: ignore[attr-defined]
-            try:
+        if not self._future.done() and self._rng.random() < 0.5:
+            with suppress(Exception):
                 self._func(*self._args)
-            except Exception:  # noqa: BLE001 - nobody is there to hear it
-                pass
 
 
 def _forget(host: Host, task: asyncio.Task[Any]) -> None:

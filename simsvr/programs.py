@@ -28,7 +28,6 @@ from arbitersvr.arbiter import Arbiter
 from arbitersvr.detection import Outcome
 from arbitersvr.keeper import Options as ArbiterOptions
 from arbitersvr.metrics import Metrics as ArbiterMetrics
-from clustermap.nodes import Node
 from seqsvr.v1 import store_pb2 as pb
 from simsvr.channels import Channel, Server
 from simsvr.disks import SimDisk, SimEngine
@@ -118,16 +117,12 @@ class WatchedNode(AllocNode):
     world: "World"
     host: Host
 
-    def presence_node(self) -> Node:
-        """As it is registered."""
-        return Node(self.incarnation, self.address, self.spec.name)
-
     def _new_section(
         self, attempt: Acquisition, base: int, pages: "list[array[int] | None] | None"
     ) -> Section:
         section = super()._new_section(attempt, base, pages)
         planned = pages is not None or (self.world.undisturbed and bool(attempt.snapshot_from))
-        self.world.watch.starting(self, section, planned)
+        self.world.watch.starting(section, planned)
         return section
 
     def _raised(self, section: Section, max_seq: int) -> None:

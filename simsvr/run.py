@@ -7,7 +7,7 @@ import random
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,10 +19,9 @@ from seqcheck.violations import Violation
 from simsvr.faults import KINDS, Faults
 from simsvr.loop import Livelock, SimLoop
 from simsvr.plan import Plan, drawn
+from simsvr.stage import Script, Stage
 from simsvr.transcript import LogLines, Transcript
 from simsvr.world import World
-
-Script = Callable[[World], None]
 
 
 @dataclass
@@ -48,11 +47,16 @@ class Outcome:
         return not self.violations
 
 
-def run(seed: int, *, plan: Plan | None = None, lines: int = 80) -> Outcome:
-    """The run of a seed. lines: how much of the transcript is kept of one that fails."""
+def run(
+    seed: int, *, plan: Plan | None = None, script: Script | None = None, lines: int = 80
+) -> Outcome:
+    """The run of a seed, or of a script on the world of that seed.
+
+    lines: how much of the transcript is kept. What a script raises is raised.
+    """
     _freeze()
     with _unheard():
-        outcome = _judged(plan or drawn(seed, KINDS), lines)
+        outcome = _judged(plan or drawn(seed, KINDS), script, lines)
         gc.collect()
     return outcome
 
@@ -64,12 +68,12 @@ def _freeze() -> None:
     gc.freeze()
 
 
-def _judged(plan: Plan, lines: int) -> Outcome:
+def _judged(plan: Plan, script: Script | None, lines: int) -> Outcome:
     began_s = time.perf_counter()
     loop = SimLoop(random.Random(f"loop {plan.seed}"))
     transcript = Transcript(loop)
     # A context of its own: nothing of one run is seen by the next.
-    world = contextvars.Context().run(_lived, loop, plan, transcript)
+    world = contextvars.Context().run(_lived, loop, plan, script, transcript)
     outcome = _outcome(world, time.perf_counter() - began_s)
     if lines:
         outcome.story = transcript.show(lines)
@@ -77,23 +81,29 @@ def _judged(plan: Plan, lines: int) -> Outcome:
     return outcome
 
 
-def _lived(loop: SimLoop, plan: Plan, transcript: Transcript) -> World:
+def _lived(loop: SimLoop, plan: Plan, script: Script | None, transcript: Transcript) -> World:
     random.seed(f"product {plan.seed}")  # what the product's own jitter draws from
     with _in_the_place_of_grpc(loop), _logged(transcript), _without_gc():
         world = World(loop, plan, transcript)
         with _seen(world):
             try:
-                loop.run_until_complete(_whole(world))
+                loop.run_until_complete(_whole(world, script))
             except (Livelock, RuntimeError) as error:
                 world.watch.stuck(error)
             world.watch.finish()
     return world
 
 
-async def _whole(world: World) -> None:
+async def _whole(world: World, script: Script | None) -> None:
     faults = world.faults = Faults(world)
     world.begin()
-    await faults.run()
+    if script is None:
+        await faults.run()
+        return
+    try:
+        await script(Stage(world))
+    except AssertionError as error:
+        world.watch.failed(str(error))
 
 
 def _outcome(world: World, real_s: float) -> Outcome:

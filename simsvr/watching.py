@@ -130,10 +130,10 @@ class Watch:
         if len(able) > 1:
             self._found(self._one_owner.able(self._loop.now_ns, section, able))
 
-    def starting(self, node: "WatchedNode", section: Section, planned: bool) -> None:
+    def starting(self, section: Section, planned: bool) -> None:
         """It is fenced and waited for; its first raise comes next."""
-        disks = self._world.disks
-        ceiling = max(_max_seq(disk, section.id) for disk in disks)
+        replicas = range(self._world.plan.stores)
+        ceiling = max(self._world.max_seq(index, section.id) for index in replicas)
         self._ceilings[section.id, section.epoch] = ceiling, planned
 
     def acknowledged(self, node: "WatchedNode", section: Section, max_seq: int) -> None:
@@ -227,6 +227,10 @@ class Watch:
         """The simulation itself did not get to its end."""
         self._found(Violation("INVARIANT", f"the run ended with {error!r}", (), self._loop.now_ns))
 
+    def failed(self, text: str) -> None:
+        """A script has not seen what it was to see."""
+        self._found(Violation("SCRIPT", text, (), self._loop.now_ns))
+
     def finish(self) -> None:
         """What can only be said of a whole history."""
         for context in self._loop.faults:
@@ -247,15 +251,3 @@ def _able(node: "WatchedNode", section: int) -> bool:
         return False
     held = node.ledger.sections.get(section)
     return held is not None and held.serving and node.ledger.lease.held(node.host.boot_ns)
-
-
-def _max_seq(disk: Any, section: int) -> int:
-    """What stands on a disk; damaged counts as nothing."""
-    from storesvr.errors import CorruptRecord
-    from storesvr.records import decode
-
-    value = disk.records.get(section)
-    try:
-        return decode(section, value).max_seq if value else 0
-    except CorruptRecord:
-        return 0

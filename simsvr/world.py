@@ -11,15 +11,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from clustermap import placement
 from clustermap.model import (
     CLUSTER_KEY,
     Assignments,
     Cluster,
+    Owner,
     Replica,
     SetSpec,
     assignments_key,
     set_key,
 )
+from clustermap.nodes import Node
 from simsvr import programs
 from simsvr.calling import Callers
 from simsvr.channels import Wires
@@ -32,7 +35,9 @@ from simsvr.network import Network
 from simsvr.plan import Plan
 from simsvr.transcript import Transcript
 from simsvr.watching import Watch
+from storesvr.errors import CorruptRecord
 from storesvr.port import Batch, Identity
+from storesvr.records import decode
 from storesvr.service import StoreService
 
 if TYPE_CHECKING:
@@ -136,11 +141,11 @@ class World:
         for index in range(self.plan.arbiters):
             self._place(f"arbiter-{index}", partial(self._start_arbiter, index))
         for index in range(self.plan.clients):
-            host = self._host(f"client-{index}")
+            host = self.new_host(f"client-{index}")
             callers = Callers(self, host, random.Random(f"calls {self.plan.seed} {index}"))
             self.clients.append(callers)
             host.spawn(self._supervised(host, callers.run()))
-        operator = self._host("operator")
+        operator = self.new_host("operator")
         operator.spawn(self._write_map(self.map_client(operator)))
 
     def _place(self, name: str, start: Callable[[], Host]) -> None:
@@ -148,7 +153,8 @@ class World:
         self.places[name] = place
         place.host = start()
 
-    def _host(self, name: str) -> Host:
+    def new_host(self, name: str) -> Host:
+        """A host with a clock of its own; the one of that name from now on."""
         rate = 1 + self.plan.max_drift * self.rng.uniform(-1, 1)
         host = Host(self.loop, name, rate=rate, offset_ns=self.rng.randrange(10**12))
         self.network.hosts[name] = host
@@ -156,18 +162,18 @@ class World:
         return host
 
     def _start_map(self) -> Host:
-        host = self._host(MAP)
+        host = self.new_host(MAP)
         self.graveyard.append(MapServer(host, self.network, self._map_rng, self.map_disk))
         return host
 
     def _start_store(self, index: int) -> Host:
-        host = self._host(f"store-{index}")
+        host = self.new_host(f"store-{index}")
         work = programs.store(self, host, index, self.disks[index])
         host.spawn(self._supervised(host, work))
         return host
 
     def _start_node(self, index: int) -> Host:
-        host = self._host(f"node-{index}")
+        host = self.new_host(f"node-{index}")
         stop = asyncio.Event()
         self.places[host.name].stop = stop
         work = programs.node(self, host, f"{host.name}:{ALLOC_PORT}", stop)
@@ -175,7 +181,7 @@ class World:
         return host
 
     def _start_arbiter(self, index: int) -> Host:
-        host = self._host(f"arbiter-{index}")
+        host = self.new_host(f"arbiter-{index}")
         host.spawn(self._supervised(host, programs.arbiter(self, host)))
         return host
 
@@ -264,7 +270,7 @@ class World:
         """All of it is lost, and written anew by an operator who was quick."""
         self.note("etcd", "wiped")
         self.map_disk.wipe()
-        operator = self._host("operator")
+        operator = self.new_host("operator")
         operator.spawn(self._write_map(self.map_client(operator)))
 
     def map_lie(self, rng: random.Random) -> tuple[float, Callable[[], None]] | None:
@@ -290,7 +296,27 @@ class World:
         lies[name]()
         return rng.uniform(0.5, 4), disk.heal
 
+    def assign(self, first: int, last: int, node: programs.WatchedNode, *, planned: bool) -> None:
+        """Have the map say that a node should have sections; planned: once they are released."""
+        owner = Owner(node.incarnation, node.address)
+        at = Node(node.incarnation, node.address, self.plan.set_name)
+
+        def change(old: Assignments) -> Assignments:
+            if planned:
+                return placement.mark_leaving(old, first, last, owner)
+            return placement.reassign(old, first, last, at)
+
+        self.edit_map(assignments_key(self.plan.set_name), change)
+
     # -- disks
+
+    def max_seq(self, index: int, section: int) -> int:
+        """What stands on a replica's disk; 0 where it is damaged."""
+        value = self.disks[index].records.get(section)
+        try:
+            return decode(section, value).max_seq if value else 0
+        except CorruptRecord:
+            return 0
 
     def new_disk(self, index: int) -> None:
         """Another disk, empty, in the place of a replica's."""

@@ -1,0 +1,170 @@
+"""Named scenarios: a script instead of a schedule of faults, on the same world with all checkers.
+
+A script is a coroutine that gets a `Stage`. It does things to the cluster, calls as a message
+service would, and may assert what it sees; whatever the checkers find fails the run anyway.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from clustermap.model import Assignments, assignments_key
+from seqsvr.client import AsyncClient
+from simsvr.calling import WatchedRouter
+from simsvr.hosts import Host
+from simsvr.network import Weather
+
+if TYPE_CHECKING:
+    from simsvr.programs import WatchedNode
+    from simsvr.world import World
+
+PATIENCE_S = 30.0
+
+T = TypeVar("T")
+Script = Callable[["Stage"], Awaitable[None]]
+
+
+class InVain(AssertionError):
+    """Something that a script waits for does not happen."""
+
+
+class Stage:
+    """A cluster in the hands of a script. Times in seconds of true time."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self._callers: dict[str, tuple[Host, AsyncClient]] = {}
+
+    # -- watching
+
+    async def until(self, holds: Callable[[], object], what: str) -> None:
+        """Let time pass until it holds. Raises InVain."""
+        until_ns = self.world.loop.now_ns + int(PATIENCE_S * 1e9)
+        while not holds():
+            if self.world.loop.now_ns > until_ns:
+                raise InVain(f"in vain for {PATIENCE_S} s: {what}")
+            await asyncio.sleep(0.01)
+
+    async def passes(self, seconds: float) -> None:
+        """Let time pass."""
+        await asyncio.sleep(seconds)
+
+    def owner(self, section: int) -> str | None:
+        """Name of the node that serves a section just now."""
+        for name, node in self.world.nodes.items():
+            held = node.ledger.sections.get(section)
+            running = node.host.running and node.ledger.lease.held(node.host.boot_ns)
+            if running and held is not None and held.serving:
+                return name
+        return None
+
+    def node(self, name: str) -> "WatchedNode":
+        return self.world.nodes[name]
+
+    async def serves(self, *sections: int, without: str | None = None) -> None:
+        """Wait until all of these (all there are) are served, none by the node `without`."""
+        wanted = sections or tuple(range(self.world.plan.sections))
+
+        def all_served() -> bool:
+            owners = [self.owner(section) for section in wanted]
+            return None not in owners and without not in owners
+
+        await self.until(all_served, f"sections {wanted} served, not by {without}")
+
+    def assignments(self) -> Assignments:
+        key = assignments_key(self.world.plan.set_name)
+        return Assignments.from_json(self.world.map_disk.read_true(key).entries[key].value)
+
+    def stored(self, section: int) -> list[int]:
+        """max_seq of a section on each replica's disk."""
+        return [self.world.max_seq(index, section) for index in range(self.world.plan.stores)]
+
+    # -- calling
+
+    async def next(self, uid: int, count: int = 1, *, client: str = "caller") -> int:
+        """The first of the next `count` numbers. Raises SeqError."""
+
+        async def call(own: AsyncClient) -> int:
+            with self.world.watch.call("next", [uid], count) as noted:
+                noted.seqs = [(await own.next_range(uid, count)).start]
+            return noted.seqs[0]
+
+        return await self._on(client, call)
+
+    async def next_many(self, uids: Sequence[int], *, client: str = "caller") -> list[int]:
+        """One for each. Raises SeqError."""
+
+        async def call(own: AsyncClient) -> list[int]:
+            with self.world.watch.call("next", uids, 1) as noted:
+                noted.seqs = await own.next_many(uids)
+            return noted.seqs
+
+        return await self._on(client, call)
+
+    async def current(self, uid: int, *, client: str = "caller") -> tuple[int, bool]:
+        """(value, exact). Raises SeqError."""
+
+        async def call(own: AsyncClient) -> tuple[int, bool]:
+            with self.world.watch.call("current", [uid], 1) as noted:
+                found = await own.current(uid)
+                noted.seqs, noted.exact = [found.value], [found.exact]
+            return found.value, found.exact
+
+        return await self._on(client, call)
+
+    async def _on(self, name: str, call: Callable[[AsyncClient], Awaitable[T]]) -> T:
+        """What a call comes to, made on the host of that client."""
+        if name not in self._callers:
+            host = self.world.new_host(name)
+            client = host.context.run(AsyncClient, self.world.seeds)
+            client._router = WatchedRouter(self.world, name)
+            self._callers[name] = host, client
+        host, client = self._callers[name]
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        async def made() -> None:
+            try:
+                done.set_result(await call(client))
+            except Exception as error:  # noqa: BLE001 - it is the script's
+                done.set_exception(error)
+
+        host.spawn(made())
+        return await done
+
+    # -- doing
+
+    def kill(self, name: str, *, silent: bool = False) -> None:
+        self.world.kill(name, silent=silent)
+
+    def restart(self, name: str) -> None:
+        self.world.restart(name)
+
+    def drain(self, name: str) -> None:
+        self.world.drain(name)
+
+    def pause(self, name: str) -> None:
+        self.world.note(name, "stopped")
+        self.world.places[name].host.pause()
+
+    def resume(self, name: str) -> None:
+        self.world.note(name, "goes on")
+        self.world.places[name].host.resume()
+
+    def assign(self, first: int, last: int, name: str, *, planned: bool) -> None:
+        """Write into the map that a node should have sections; planned: after a release."""
+        self.world.assign(first, last, self.world.nodes[name], planned=planned)
+
+    def cut(self, *pairs: tuple[str, str], both: bool = True) -> None:
+        """No messages between these, or (both=False) from the first to the second only."""
+        self.weather(Weather(cut=True), *pairs, both=both)
+
+    def weather(self, weather: Weather | None, *pairs: tuple[str, str], both: bool = True) -> None:
+        """None: fair again."""
+        for one, other in pairs:
+            self.world.network.set_weather(one, other, weather)
+            if both:
+                self.world.network.set_weather(other, one, weather)
+
+    def mend(self) -> None:
+        """Fair weather everywhere."""
+        self.world.network.clear()

@@ -1,0 +1,34 @@
+"""Many simulated histories; and that a seed is all that a history depends on."""
+
+import os
+import subprocess
+import sys
+
+SEEDS = 300
+
+
+def simulated(*arguments: object, hash_seed: str = "0") -> "subprocess.CompletedProcess[str]":
+    """`python -m simsvr`, as anybody runs it."""
+    command = [sys.executable, "-m", "simsvr", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_hundreds_of_seeds_keep_every_promise() -> None:
+    done = simulated("--seeds", SEEDS, "--jobs", 2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout)
+
+
+def test_a_seed_is_all_that_a_history_depends_on() -> None:
+    """Neither the hashes of strings, nor what else the process has run, make a difference."""
+    alone = simulated("--seed", 7, "--verbose", "--lines", 100_000, hash_seed="7").stdout
+    story = alone[: alone.index("1 seeds in")]
+    assert "serves section" in story
+    again = "from simsvr.run import run; run(5); run(6); print(run(7, lines=100_000).story)"
+    environment = {**os.environ, "PYTHONHASHSEED": "11"}
+    command = [sys.executable, "-c", again]
+    after_others = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True
+    )
+    assert after_others.stdout == story
