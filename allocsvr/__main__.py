@@ -36,10 +36,10 @@ from allocsvr.section import MAX_STEP
 from allocsvr.serving import NodeFront
 from clustermap.clock import BootClock
 from clustermap.coordinator import Coordinator
-from clustermap.etcd import EtcdCoordinator
 from clustermap.model import DEFAULT_SET, Cluster, SetSpec, check_name
 from seqsvr.sections import STEP
 from svrprocess import program
+from svrprocess.cluster_map import CLOSE_S, cluster_map
 from svrprocess.etcd_options import ETCD_OPTIONS, etcd_options
 from svrprocess.failures import OK, NotDone, WrongUsage
 from svrprocess.health import node_service
@@ -62,7 +62,6 @@ from svrprocess.workers import Workers, end_with_input
 logger = logging.getLogger("allocsvr")
 
 LINGER_S = 1.0
-CLOSE_S = 5.0
 MAX_WORKERS = 256
 _ANY_HOST = ("0.0.0.0", "[::]", "[::0]")
 
@@ -157,21 +156,8 @@ async def _join(
     args: argparse.Namespace, stack: AsyncExitStack
 ) -> tuple[Coordinator, tuple[Cluster, SetSpec]]:
     """The map, and what it says of our Set, however long that takes."""
-    etcd = etcd_options(args)
-    try:
-        coordinator = await EtcdCoordinator.open(etcd)
-    except OSError as error:
-        raise NotDone(f"cannot use etcd's options: {error}") from None
-    stack.push_async_callback(_close, coordinator)
+    coordinator = await stack.enter_async_context(cluster_map(etcd_options(args)))
     return coordinator, await joining.patiently(lambda: joining.read(coordinator, args.set))
-
-
-async def _close(coordinator: Coordinator) -> None:
-    try:
-        async with asyncio.timeout(CLOSE_S):
-            await coordinator.aclose()
-    except TimeoutError:
-        logger.warning("event=map_not_closed")
 
 
 async def _live(

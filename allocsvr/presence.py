@@ -65,7 +65,8 @@ class Presence:
                     await self._register()
                     wait_s = RETRY_S
                     await self._keep()
-                    logger.warning("event=registration_lost")
+                    if not self._closed:
+                        logger.warning("event=registration_lost")
                 except BrokenInvariant:
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever it is, the node serves on

@@ -20,12 +20,11 @@ from arbitersvr.keeper import Options
 from arbitersvr.metrics import Metrics
 from arbitersvr.probe import PROBE_TIMEOUT_S, HealthProber
 from clustermap.clock import BootClock
-from clustermap.coordinator import Coordinator
-from clustermap.etcd import EtcdCoordinator
 from clustermap.scene import Limits
 from svrprocess import program
+from svrprocess.cluster_map import cluster_map
 from svrprocess.etcd_options import ETCD_OPTIONS, etcd_options
-from svrprocess.failures import OK, NotDone, WrongUsage
+from svrprocess.failures import OK, WrongUsage
 from svrprocess.front import Front
 from svrprocess.health import READY
 from svrprocess.listening import serve_metrics
@@ -36,7 +35,6 @@ from svrprocess.values import LISTEN, OPTIONAL_LISTEN, integer, number, seconds
 _log = logging.getLogger("arbitersvr")
 
 GRACE_S = 1.0
-CLOSE_S = 5.0
 _TIMES = Options()
 _LIMITS = Limits()
 _SHARE = number(0.001, 1)
@@ -95,24 +93,15 @@ async def _serve(args: argparse.Namespace) -> int:
     address = front.bind(args.listen)  # before anything else is touched
     registry = CollectorRegistry()
     serve_metrics(args.metrics, registry)
-    try:
-        coordinator = await EtcdCoordinator.open(etcd)
-    except OSError as error:
-        raise NotDone(f"cannot use etcd's options: {error}") from None
-    arbiter = Arbiter(
-        coordinator,
-        BootClock(),
-        HealthProber(args.probe_timeout_s),
-        Metrics(registry),
-        options,
-        address.encode(),
-    )
-    try:
-        await front.start()
-        await _until(stop, front, arbiter, address)
-    finally:
-        await _close(coordinator)
-        await front.aclose(GRACE_S)
+    prober = HealthProber(args.probe_timeout_s)
+    async with cluster_map(etcd) as coordinator:
+        candidate = address.encode()
+        arbiter = Arbiter(coordinator, BootClock(), prober, Metrics(registry), options, candidate)
+        try:
+            await front.start()
+            await _until(stop, front, arbiter, address)
+        finally:
+            await front.aclose(GRACE_S)
     return OK
 
 
@@ -140,14 +129,6 @@ async def _announce(front: Front, arbiter: Arbiter, address: str) -> None:
     await arbiter.reachable.wait()
     await front.health.say(READY, True)  # who reads the line may ask at once
     program.announce(address)
-
-
-async def _close(coordinator: Coordinator) -> None:
-    try:
-        async with asyncio.timeout(CLOSE_S):
-            await coordinator.aclose()
-    except TimeoutError:
-        _log.warning("event=map_not_closed")
 
 
 def _options(args: argparse.Namespace) -> Options:

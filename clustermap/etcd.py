@@ -153,24 +153,27 @@ class EtcdCoordinator:
             sort_target=pb.RangeRequest.CREATE,
             sort_order=pb.RangeRequest.ASCEND,
         )
+        known = bound.revision
         while not bound.lost.is_set():
             try:
                 answer = await self._range(request)
                 keys = [self._keyspace.decode(kv.key) for kv in answer.kvs]
-                # In a state from before its own key, others may seem not to stand that do.
-                if answer.header.revision < bound.revision or bound.key not in keys:
+                # In a state from before its own key, others may seem not to stand that do; in one
+                # from before an end that was seen, that one still does.
+                if answer.header.revision < known or bound.key not in keys:
                     await asyncio.sleep(_PAUSE_S)
                 elif keys[0] != bound.key:
                     before = keys[keys.index(bound.key) - 1]
-                    await self._wait_for_end(before, answer.header.revision)
+                    ended = await self._wait_for_end(before, answer.header.revision)
+                    known = max(known, ended)
                 elif not bound.lost.is_set():
                     return
             except MapUnavailable:  # the candidate may stand all the same
                 await asyncio.sleep(_PAUSE_S)
         raise MapUnavailable(f"the candidacy {bound.key!r} is lost")
 
-    async def _wait_for_end(self, key: str, after_revision: int) -> None:
-        """Return once `key` is gone, or after a while."""
+    async def _wait_for_end(self, key: str, after_revision: int) -> int:
+        """Return once `key` is gone, with the revision at which it went; 0 after a while."""
         try:
             async with (
                 asyncio.timeout(_LOOK_AGAIN_S),
@@ -178,9 +181,10 @@ class EtcdCoordinator:
             ):
                 async for change in changes:
                     if change.entries.get(key, change) is None:
-                        return
+                        return change.revision
         except TimeoutError:
-            return
+            pass
+        return 0
 
     def _require_open(self) -> None:
         if self._closing is not None:

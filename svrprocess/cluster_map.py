@@ -1,0 +1,35 @@
+"""The cluster map in etcd, as a program holds it: opened once, closed without waiting for ever."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from clustermap.etcd import EtcdCoordinator
+from clustermap.etcd_options import EtcdOptions
+from svrprocess.failures import NotDone
+
+logger = logging.getLogger(__name__)
+
+CLOSE_S = 5.0
+
+
+@asynccontextmanager
+async def cluster_map(options: EtcdOptions) -> AsyncIterator[EtcdCoordinator]:
+    """The map inside the `async with`. Raises NotDone where a file of the options cannot be read.
+
+    etcd need not answer. At the end registrations and elections are given back, unless that takes
+    more than CLOSE_S seconds: then they end by their time to live.
+    """
+    try:
+        coordinator = await EtcdCoordinator.open(options)
+    except OSError as error:
+        raise NotDone(f"cannot use etcd's options: {error}") from None
+    try:
+        yield coordinator
+    finally:
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await coordinator.aclose()
+        except TimeoutError:
+            logger.warning("event=map_not_closed")
