@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from seqctl.checker import Report, check
+from seqcheck.history import Report, check
 from seqctl.failures import OK, VIOLATION, WrongUsage
 from seqctl.history import HistoryReader
 from seqctl.output import print_json, print_violations, violation_as_json

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from seqctl.checker import Call
+from seqcheck.calls import Call
 from seqctl.failures import WrongUsage
 from seqctl.lines import read_lines
 

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
-from seqctl.checker import Call, Violation
+from seqcheck.calls import Call
+from seqcheck.violations import Violation
 
 _WIDE = 10_000  # columns, where standard output is no terminal: nothing is wrapped
 

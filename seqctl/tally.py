@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from seqctl.checker import Call, Violation, check_uid
+from seqcheck.calls import Call
+from seqcheck.history import check_uid
+from seqcheck.violations import Violation
 from seqctl.trace import Trace
 
 KEPT_VIOLATIONS = 20

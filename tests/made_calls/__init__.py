@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from seqctl.checker import Call
+from seqcheck.calls import Call
 
 UID = 7
 

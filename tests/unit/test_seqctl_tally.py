@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from made_calls import current, handout
-from seqctl.checker import Call
+from seqcheck.calls import Call
 from seqctl.tally import KEPT_VIOLATIONS, Baseline, Summary, Tally, jumps, summarize
 from seqctl.trace import Trace
 

@@ -30,50 +30,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Literal
 
-Op = Literal["next", "current"]
-
-
-@dataclass(slots=True)
-class Call:
-    """One finished call on one uid, as its caller saw it.
-
-    Times are nanoseconds of one monotonic clock, shared by all calls that are compared.
-    `seq` is the first of `count` numbers of a hand-out, or the answer of a current (its count is
-    not looked at). epoch 0: not known. error: None if it was answered. where: file and line.
-    """
-
-    op: Op
-    uid: int
-    count: int
-    call_ns: int
-    return_ns: int
-    seq: int
-    exact: bool = False
-    epoch: int = 0
-    error: str | None = None
-    where: tuple[str, int] = ("", 0)
-
-    @property
-    def base(self) -> int:
-        """No number above it was out when the call took effect."""
-        return self.seq - 1 if self.op == "next" else self.seq
-
-    @property
-    def last(self) -> int:
-        """Every number up to it was out after the call."""
-        return self.seq + self.count - 1 if self.op == "next" else self.seq
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """Calls that cannot both be true; one call alone where nothing supports it."""
-
-    promise: str
-    uid: int
-    calls: tuple[Call, ...]
-    text: str
+from seqcheck.calls import Call, currents, handouts
+from seqcheck.sweep import falls, sweep
+from seqcheck.violations import Violation
 
 
 @dataclass(slots=True)
@@ -110,7 +70,7 @@ def check(calls: Iterable[Call], *, complete: bool = False) -> Report:
 
 def check_uid(calls: Sequence[Call], *, complete: bool = False) -> list[Violation]:
     """Every violation among the calls of one uid, at most one per promise, rule and later call."""
-    found = [violation for checker in CHECKERS for violation in checker(calls)]
+    found = [violation for checker in OF_ONE_UID for violation in checker(calls)]
     if complete:
         found += current_was_handed_out(calls)
     return found
@@ -119,9 +79,10 @@ def check_uid(calls: Sequence[Call], *, complete: bool = False) -> list[Violatio
 def order(calls: Sequence[Call]) -> Iterator[Violation]:
     """SEQ-1: a hand-out that begins after another was answered gets higher numbers."""
     handed = handouts(calls)
-    for earlier, later in _falls(handed, handed):
-        text = f"handed {later.seq} after {earlier.last} had been handed out"
-        yield Violation("SEQ-1", later.uid, (earlier, later), text)
+    for earlier, later in falls(handed, handed):
+        yield _of(
+            "SEQ-1", f"handed {later.seq} after {earlier.last} had been handed out", earlier, later
+        )
 
 
 def uniqueness(calls: Sequence[Call]) -> Iterator[Violation]:
@@ -129,44 +90,42 @@ def uniqueness(calls: Sequence[Call]) -> Iterator[Violation]:
     highest: Call | None = None
     for call in sorted(handouts(calls), key=attrgetter("base")):
         if highest is not None and call.base < highest.last:
-            text = f"number {call.seq} was handed out twice"
-            yield Violation("SEQ-2", call.uid, (highest, call), text)
+            yield _of("SEQ-2", f"number {call.seq} was handed out twice", highest, call)
         if highest is None or call.last > highest.last:
             highest = call
 
 
 def current_keeps_order(calls: Sequence[Call]) -> Iterator[Violation]:
     """SEQ-4: a current is not below what came before it, nor at or above what begins after it."""
-    handed, currents = handouts(calls), _currents(calls)
-    for earlier, later in _falls(handed, currents):
+    handed, said = handouts(calls), currents(calls)
+    for earlier, later in falls(handed, said):
         text = f"current said {later.seq} after {earlier.last} had been handed out"
-        yield Violation("SEQ-4", later.uid, (earlier, later), text)
-    for earlier, later in _falls(currents, handed):
+        yield _of("SEQ-4", text, earlier, later)
+    for earlier, later in falls(said, handed):
         text = f"handed {later.seq} after current had said {earlier.seq}"
-        yield Violation("SEQ-4", later.uid, (earlier, later), text)
-    for earlier, later in _falls(currents, currents):
-        text = f"current fell from {earlier.seq} to {later.seq}"
-        yield Violation("SEQ-4", later.uid, (earlier, later), text)
+        yield _of("SEQ-4", text, earlier, later)
+    for earlier, later in falls(said, said):
+        yield _of("SEQ-4", f"current fell from {earlier.seq} to {later.seq}", earlier, later)
 
 
 def current_is_whole(calls: Sequence[Call]) -> Iterator[Violation]:
     """SEQ-4: an exact current does not lie inside the range of one hand-out."""
     handed = sorted(handouts(calls), key=attrgetter("base"))
     bases = [call.base for call in handed]
-    for current in _currents(calls):
+    for current in currents(calls):
         at = bisect_left(bases, current.seq) - 1
         if current.exact and at >= 0 and current.seq < handed[at].last:
             text = f"exact current {current.seq} lies inside a range handed out as a whole"
-            yield Violation("SEQ-4", current.uid, (handed[at], current), text)
+            yield _of("SEQ-4", text, handed[at], current)
 
 
 def epochs(calls: Sequence[Call]) -> Iterator[Violation]:
     """ROUTE-1: epochs never fall, and a higher epoch means higher numbers."""
     known = [call for call in calls if call.error is None and call.epoch > 0]
     epoch = attrgetter("epoch")
-    for earlier, later in _sweep(known, known, epoch, epoch):
+    for earlier, later in sweep(known, known, epoch, epoch):
         text = f"epoch {later.epoch} answered after epoch {earlier.epoch} had"
-        yield Violation("ROUTE-1", later.uid, (earlier, later), text)
+        yield _of("ROUTE-1", text, earlier, later)
     highest: Call | None = None  # of all lower epochs
     of_this: Call | None = None  # of this epoch and all lower ones
     known.sort(key=epoch)
@@ -175,7 +134,7 @@ def epochs(calls: Sequence[Call]) -> Iterator[Violation]:
             highest = of_this
         if highest is not None and call.base < highest.last:
             text = f"epoch {call.epoch} is not above {highest.last} of epoch {highest.epoch}"
-            yield Violation("ROUTE-1", call.uid, (highest, call), text)
+            yield _of("ROUTE-1", text, highest, call)
         if of_this is None or call.last > of_this.last:
             of_this = call
 
@@ -190,7 +149,7 @@ def current_was_handed_out(calls: Sequence[Call]) -> Iterator[Violation]:
     began = sorted(handouts(calls), key=attrgetter("call_ns"))
     highest: Call | None = None
     index = 0
-    for current in sorted(_currents(calls), key=attrgetter("return_ns")):
+    for current in sorted(currents(calls), key=attrgetter("return_ns")):
         if first_unknown is not None and first_unknown <= current.return_ns:
             return
         while index < len(began) and began[index].call_ns <= current.return_ns:
@@ -199,11 +158,10 @@ def current_was_handed_out(calls: Sequence[Call]) -> Iterator[Violation]:
             index += 1
         if current.exact and current.seq > (highest.last if highest else 0):
             pair = (highest, current) if highest else (current,)
-            text = f"exact current {current.seq} was never handed out"
-            yield Violation("SEQ-4", current.uid, pair, text)
+            yield _of("SEQ-4", f"exact current {current.seq} was never handed out", *pair)
 
 
-CHECKERS: tuple[Callable[[Sequence[Call]], Iterator[Violation]], ...] = (
+OF_ONE_UID: tuple[Callable[[Sequence[Call]], Iterator[Violation]], ...] = (
     order,
     uniqueness,
     current_keeps_order,
@@ -212,39 +170,9 @@ CHECKERS: tuple[Callable[[Sequence[Call]], Iterator[Violation]], ...] = (
 )
 
 
-def handouts(calls: Iterable[Call]) -> list[Call]:
-    """The calls that were answered with numbers."""
-    return [call for call in calls if call.op == "next" and call.error is None]
-
-
-def _currents(calls: Iterable[Call]) -> list[Call]:
-    return [call for call in calls if call.op == "current" and call.error is None]
-
-
-def _falls(before: Sequence[Call], after: Sequence[Call]) -> Iterator[tuple[Call, Call]]:
-    return _sweep(before, after, attrgetter("last"), attrgetter("base"))
-
-
-def _sweep(
-    before: Sequence[Call],
-    after: Sequence[Call],
-    reached: Callable[[Call], int],
-    allows: Callable[[Call], int],
-) -> Iterator[tuple[Call, Call]]:
-    """Pairs where A was answered before B began, yet B allows less than A had reached.
-
-    For each B only the A that had reached most: the maximum over a prefix by time of answer.
-    """
-    answered = sorted(before, key=attrgetter("return_ns"))
-    highest: Call | None = None
-    index = 0
-    for later in sorted(after, key=attrgetter("call_ns")):
-        while index < len(answered) and answered[index].return_ns < later.call_ns:
-            if highest is None or reached(answered[index]) > reached(highest):
-                highest = answered[index]
-            index += 1
-        if highest is not None and allows(later) < reached(highest):
-            yield highest, later
+def _of(promise: str, text: str, *calls: Call) -> Violation:
+    """What the last of these calls cannot be, together with the others."""
+    return Violation(promise, text, calls, max(c.return_ns for c in calls), calls[-1].uid)
 
 
 def _count(calls: Sequence[Call], statistics: Statistics) -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 from made_calls import current, handout
-from seqctl.checker import Call, check
+from seqcheck.calls import Call
+from seqcheck.history import check
 
 GOOD = {
     "no call at all": [],
