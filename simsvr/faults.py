@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from simsvr.world import World
 
 QUIET_S = 1.0
+LOOK_S = 0.25
 End = Callable[[], None]
 Fault = Callable[["Faults"], tuple[float, End] | None]
 
@@ -56,8 +57,11 @@ class Faults:
                 self.begin("operate")
                 next_s = self.now_s + 4.0
             due_s = [at_s for at_s, _, _ in self._open.values()]
-            await asyncio.sleep(max(0.001, min([next_s, until_s, *due_s]) - self.now_s))
+            next_look_s = self.now_s + LOOK_S
+            pause_s = min([next_s, until_s, next_look_s, *due_s]) - self.now_s
+            await asyncio.sleep(max(0.001, pause_s))
             self._end_due(self.now_s)
+            world.watch.look_around()
             if world.watch.violations:
                 return
         self.heal()

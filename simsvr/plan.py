@@ -6,6 +6,9 @@ Pure. A plan says nothing about when what happens; that comes from the same seed
 import random
 from dataclasses import dataclass, field
 
+MAP_KINDS = ("kill_map", "pause_map", "map_lies", "wipe_map", "kill_arbiter", "pause_arbiter")
+"""Faults that touch neither nodes nor replicas nor what is between them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -42,6 +45,11 @@ class Plan:
     kinds: tuple[str, ...] = field(default_factory=tuple)
 
     @property
+    def map_alone(self) -> bool:
+        """Only the map and the arbiters suffer: who serves goes on serving (LEASE-2)."""
+        return bool(self.kinds) and set(self.kinds) <= set(MAP_KINDS)
+
+    @property
     def uid_limit(self) -> int:
         return self.sections * self.section_size
 
@@ -55,7 +63,8 @@ def drawn(seed: int, kinds: tuple[str, ...]) -> Plan:
     for section in range(sections):
         first = section * size
         uids += [first, first + size - 1, first + rng.randrange(size)]
-    several = rng.random() < 0.9
+    share = rng.random()
+    chosen = kinds if share < 0.8 else MAP_KINDS if share < 0.9 else ()
     return Plan(
         seed,
         sections=sections,
@@ -70,6 +79,6 @@ def drawn(seed: int, kinds: tuple[str, ...]) -> Plan:
         wild=rng.random() < 0.1,
         faulty_s=rng.choice((6.0, 10.0, 16.0)),
         faults_every_s=rng.choice((0.4, 0.8, 1.6)),
-        kinds=tuple(rng.sample(kinds, min(len(kinds), rng.randint(3, 9)))) if several else (),
+        kinds=tuple(rng.sample(chosen, min(len(chosen), rng.randint(3, 9)))),
         stores=3,
     )

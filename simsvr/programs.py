@@ -8,7 +8,7 @@ error is told to the run (a broken invariant is a violation), and the world star
 import asyncio
 import math
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -124,6 +124,17 @@ class WatchedNode(AllocNode):
         planned = pages is not None or (self.world.undisturbed and bool(attempt.snapshot_from))
         self.world.watch.starting(section, planned)
         return section
+
+    def _stop(self, sections: Iterable[Section]) -> None:
+        stopped = list(sections)
+        going = self.world.places[self.host.name].stop.is_set()
+        self.world.watch.stopped(self, stopped, "drain" if going else "map")
+        super()._stop(stopped)
+
+    def _drop(self, sections: Sequence[Section]) -> None:
+        serving = [section for section in sections if section.serving]
+        self.world.watch.stopped(self, serving, "map")
+        super()._drop(sections)
 
     def _raised(self, section: Section, max_seq: int) -> None:
         self.world.watch.acknowledged(self, section, max_seq)

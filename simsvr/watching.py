@@ -4,7 +4,7 @@ Everything is told in true time, in the instant in which it happens, from where 
 where they are taken, records when they are durable, acknowledgements when they are given.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,8 @@ class Watch:
         self._fencing = seqcheck.Fencing(n=plan.stores, r=plan.r, w=plan.w)
         self._one_owner = seqcheck.OneOwner()
         self._routes = seqcheck.Routes()
+        settle_ns = int(2 * plan.lease_ttl_s * 1e9)
+        self._without_map = seqcheck.ServesWithoutMap(settle_ns=settle_ns)
         bound_ns = int(plan.calm_s * 1e9)
         self._liveness = seqcheck.Liveness(sections=range(plan.sections), bound_ns=bound_ns)
 
@@ -151,6 +153,27 @@ class Watch:
         self._found(self._dense.began(now_ns, section.id, own, section.epoch, ceiling, planned))
         if not self._world.plan.wild:
             self._look(section.id)
+
+    def stopped(self, node: "WatchedNode", sections: Iterable[Section], why: str) -> None:
+        """A node ceases to serve. Who cannot reach W replicas may; what else may not is asked where
+        nothing is done to replicas, nodes and the network between them (LEASE-2).
+        """
+        if self._world.plan.map_alone:
+            now_ns, own = self._loop.now_ns, node.incarnation
+            for section in sections:
+                self._found(self._without_map.stopped(now_ns, section.id, own, why))
+
+    def look_around(self) -> None:
+        """What nobody says when it happens: that a lease has run out, that the map is away."""
+        now_ns = self._loop.now_ns
+        if self._world.map_answers:
+            self._without_map.map_up(now_ns)
+        else:
+            self._without_map.map_down(now_ns)
+        for node in self._world.nodes.values():
+            ledger, host = node.ledger, node.host
+            if host.running and ledger.sections and not ledger.lease.held(host.boot_ns):
+                self.stopped(node, [s for s in ledger.sections.values() if s.serving], "lapsed")
 
     def counted(self, node: str, index: int, sections: Sequence[int], rpc: str) -> None:
         """An owner counted a replica's answer."""

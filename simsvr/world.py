@@ -109,6 +109,11 @@ class World:
         """Nothing is done to this cluster but what operators do."""
         return not self.plan.kinds
 
+    @property
+    def map_answers(self) -> bool:
+        """Whether there is anybody at etcd who answers."""
+        return self.places[MAP].host.running and not self.map_disk.refuse
+
     # -- names
 
     def store_address(self, index: int) -> str:
