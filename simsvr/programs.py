@@ -90,6 +90,7 @@ class WatchedStore(StoreService):
 async def store(world: "World", host: Host, index: int, disk: SimDisk) -> None:
     """One replica, until its host ends."""
     ttl_ns = int(world.plan.lease_ttl_s * 1e9)
+    world.watch.started(index)
     engine = SimEngine(disk)
     replica = WatchedReplica(
         world.loop, engine, now_ns=host.boot_ns, boot_grace_ns=ttl_ns, max_ttl_ns=ttl_ns

@@ -76,7 +76,8 @@ def _judged(plan: Plan, script: Script | None, lines: int) -> Outcome:
     world = contextvars.Context().run(_lived, loop, plan, script, transcript)
     outcome = _outcome(world, time.perf_counter() - began_s)
     if lines:
-        outcome.story = transcript.show(lines)
+        last_ns = max((found.at_ns for found in outcome.violations[:1]), default=None)
+        outcome.story = transcript.show(lines, last_ns)
     loop.sink()
     return outcome
 

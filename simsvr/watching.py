@@ -18,6 +18,7 @@ from seqsvr.errors import SeqError
 from seqsvr.v1 import store_pb2 as pb
 from simsvr.hosts import Host
 from storesvr.port import Batch
+from storesvr.records import Record
 
 if TYPE_CHECKING:
     from simsvr.programs import WatchedNode
@@ -134,8 +135,8 @@ class Watch:
 
     def starting(self, section: Section, planned: bool) -> None:
         """It is fenced and waited for; its first raise comes next."""
-        replicas = range(self._world.plan.stores)
-        ceiling = max(self._world.max_seq(index, section.id) for index in replicas)
+        world = self._world
+        ceiling = max(world.max_seq(index, section.id) for index in range(world.plan.stores))
         self._ceilings[section.id, section.epoch] = ceiling, planned
 
     def acknowledged(self, node: "WatchedNode", section: Section, max_seq: int) -> None:
@@ -183,13 +184,20 @@ class Watch:
     # -- stores
 
     def committed(self, index: int, batch: Batch) -> None:
-        now_ns = self._loop.now_ns
         for record in batch.records:
-            self._found(self._durable.stored(now_ns, index, record.section, record.max_seq))
-            self._found(self._never_falls.stored(now_ns, index, record.section, record.max_seq))
-            if record.promised:
-                promised = record.section, record.promised
-                self._found(self._fencing.promised(now_ns, index, *promised))
+            self._told(index, record)
+
+    def started(self, index: int) -> None:
+        """A replica has come up with what its disk holds: nothing of that may have fallen."""
+        for record in self._world.records(index):
+            self._told(index, record)
+
+    def _told(self, index: int, record: Record) -> None:
+        now_ns, section = self._loop.now_ns, record.section
+        self._found(self._durable.stored(now_ns, index, section, record.max_seq))
+        self._found(self._never_falls.stored(now_ns, index, section, record.max_seq))
+        if record.promised:
+            self._found(self._fencing.promised(now_ns, index, section, record.promised))
 
     def raise_acked(
         self,
@@ -256,6 +264,12 @@ class Watch:
 
     def finish(self) -> None:
         """What can only be said of a whole history."""
+        world = self._world
+        held = {
+            index: {record.section: record.max_seq for record in world.records(index)}
+            for index in range(world.plan.stores)
+        }
+        self._found(self._never_falls.survivors(self._loop.now_ns, held))
         for context in self._loop.faults:
             error = context.get("exception")
             text = f"{context.get('message')}: {error!r}"

@@ -7,6 +7,7 @@ a host (disks, the map's state) belongs to it.
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ from simsvr.transcript import Transcript
 from simsvr.watching import Watch
 from storesvr.errors import CorruptRecord
 from storesvr.port import Batch, Identity
-from storesvr.records import decode
+from storesvr.records import Record, decode
 from storesvr.service import StoreService
 
 if TYPE_CHECKING:
@@ -315,13 +316,20 @@ class World:
 
     # -- disks
 
+    def records(self, index: int) -> list[Record]:
+        """What stands on a replica's disk, but for what is damaged."""
+        found = []
+        for section, value in sorted(self.disks[index].records.items()):
+            with suppress(CorruptRecord):
+                found.append(decode(section, value))
+        return found
+
     def max_seq(self, index: int, section: int) -> int:
         """What stands on a replica's disk; 0 where it is damaged."""
         value = self.disks[index].records.get(section)
-        try:
+        with suppress(CorruptRecord):
             return decode(section, value).max_seq if value else 0
-        except CorruptRecord:
-            return 0
+        return 0
 
     def new_disk(self, index: int) -> None:
         """Another disk, empty, in the place of a replica's."""
