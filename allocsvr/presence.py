@@ -107,9 +107,18 @@ class Presence:
     async def _keep(self) -> None:
         """Keep what is registered true; returns once the registration is lost, or is closed."""
         held = self._held
+        if held is None:
+            return
+        watching = asyncio.create_task(self._tell_of_loss(held))
+        try:
+            await self._keep_true(held)
+        finally:
+            watching.cancel()
+
+    async def _keep_true(self, held: Registration) -> None:
         loop = asyncio.get_running_loop()
         load_due_s = loop.time() + LOAD_S
-        while held is not None and not held.lost.is_set() and not self._closed:
+        while not held.lost.is_set() and not self._closed:
             now = self._state()
             if loop.time() >= load_due_s:
                 load_due_s = loop.time() + LOAD_S
@@ -120,17 +129,20 @@ class Presence:
                 async with asyncio.timeout(MAP_TIMEOUT_S):
                     await held.update(now.to_json())
                 self._said = now
-            await self._pause(held)
+            await self._pause()
 
-    async def _pause(self, held: Registration) -> None:
+    async def _tell_of_loss(self, held: Registration) -> None:
+        await held.lost.wait()
+        self._news.set()
+
+    async def _pause(self) -> None:
         """For CHECK_S, or until there is something to be told."""
-        waits = [asyncio.ensure_future(self._news.wait()), asyncio.ensure_future(held.lost.wait())]
         try:
-            await asyncio.wait(waits, timeout=CHECK_S, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waits:
-                task.cancel()
-            self._news.clear()
+            async with asyncio.timeout(CHECK_S):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+        self._news.clear()
 
     async def _close(self) -> None:
         self._closed = True

@@ -15,7 +15,6 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -153,11 +152,7 @@ class _Unary:
             return
         self._server = server
         server.calls[self._serial] = self
-        server.host.call_soon(self._start, server)
-
-    def _start(self, server: Server) -> None:
-        loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._serve(server)))
+        self._tasks.append(server.host.spawn(self._serve(server)))
 
     async def _serve(self, server: Server) -> None:
         result: Raw | Status
@@ -170,7 +165,7 @@ class _Unary:
         except Exception as error:  # noqa: BLE001 - as grpc does
             result = Status(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}")
         server.calls.pop(self._serial, None)
-        self._back(lambda: self._settle(result))
+        self._back(self._settle, result)
 
     async def _handled(self, server: Server) -> Raw:
         handler = server.handler(self._method)
@@ -187,12 +182,11 @@ class _Unary:
             for task in self._tasks:
                 task.cancel()
         status = Status(UNAVAILABLE, "the connection was reset")
-        self._back(lambda: self._settle(status))
+        self._back(self._settle, status)
 
-    def _back(self, deliver: Callable[[], None]) -> None:
-        network, source, target = self._channel.route()
-        host = self._channel.host
-        network.send(target, source, lambda: host.call_soon(deliver))
+    def _back(self, deliver: Callable[..., None], *args: Any) -> None:
+        network, _, target = self._channel.route()
+        network.send_to(target, self._channel.host, deliver, *args)
 
     def _refuse(self) -> None:
         self.refused = True
@@ -207,8 +201,8 @@ class _Unary:
         server = self._server
         if server is None or self._serial not in server.calls:
             return
-        network, source, target = self._channel.route()
-        network.send(source, target, lambda: server.host.call_soon(self._cancel))
+        network, source, _ = self._channel.route()
+        network.send_to(source, server.host, self._cancel)
 
     def _cancel(self) -> None:
         if self._server is not None:
@@ -461,10 +455,9 @@ class Stream:
                 self._channel.broken()
 
     def _tell_server(self) -> None:
-        network, source, target = self._channel.route()
-        server = self._server
-        if server is not None:
-            network.send(source, target, lambda: server.host.call_soon(self._cancel_handler))
+        network, source, _ = self._channel.route()
+        if self._server is not None:
+            network.send_to(source, self._server.host, self._cancel_handler)
 
     def _cancel_handler(self) -> None:
         if self._server is not None:
@@ -494,8 +487,11 @@ class Stream:
                 return
             item = end.unsent.popleft()
             end.last_ns = max(now_ns + delay_ns, end.last_ns + 1)
-            arrive = self._at_server if to_server else self._at_caller
-            network.at(end.last_ns - now_ns, partial(arrive, item))
+            if to_server:
+                network.loop.at_ns(end.last_ns, self._at_server, item)
+            else:
+                context = self._channel.host.context
+                network.loop.at_ns(end.last_ns, self._at_caller, item, context=context)
 
     def _given_up(self) -> None:
         status = Status(UNAVAILABLE, "keepalive watchdog timeout")
@@ -510,13 +506,11 @@ class Stream:
                 if self._channel.answers_refusals():
                     self._ship(Status(UNAVAILABLE, "connection refused"), to_server=False)
                 else:
-                    self._channel.host.loop.at_ns(
-                        self._channel.host.loop.now_ns + STALLED_NS, self._given_up
-                    )
+                    self._channel.route()[0].at(STALLED_NS, self._given_up)
                 return
             self._server = server
             server.calls[self._serial] = self
-            server.host.call_soon(self._serve_soon, server)
+            self._task = server.host.spawn(self._serve(server))
         elif self._server is None:
             return
         elif not self._server.host.crashed:
@@ -529,9 +523,9 @@ class Stream:
 
     def _at_caller(self, item: Any) -> None:
         if isinstance(item, Status):
-            self._channel.host.call_soon(self._end, item)
+            self._end(item)
         else:
-            self._channel.host.call_soon(self._near.put, item)
+            self._near.put(item)
 
     # -- the handler's
 
@@ -539,9 +533,6 @@ class Stream:
         if cancel and self._task is not None:
             self._task.cancel()
         self._ship(Status(UNAVAILABLE, "the connection was reset"), to_server=False)
-
-    def _serve_soon(self, server: Server) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._serve(server))
 
     async def _serve(self, server: Server) -> None:
         handler = server.handler(self._method)

@@ -42,7 +42,6 @@ class Host:
         self.name = name
         self.life = Life.RUNNING
         self.rate = rate
-        self.tasks: dict[int, asyncio.Task[Any]] = {}
         self.waiting: list[Turn] = []  # turns that came while it was paused
         self.on_crash: list[Callable[[bool], None]] = []
         self._true_ns = loop.now_ns  # when mono and boot were last anchored

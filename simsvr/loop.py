@@ -17,7 +17,6 @@ import random
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
@@ -35,6 +34,7 @@ class SimTask(asyncio.Task[Any]):
 
     def __init__(self, *args: Any, serial: int, **options: Any) -> None:
         self._serial = serial
+        self.host: Host | None = None
         super().__init__(*args, **options)
 
     def __hash__(self) -> int:
@@ -53,7 +53,7 @@ class SimFuture(asyncio.Future[Any]):
 class Turn:
     """What asyncio calls a Handle, and a TimerHandle; as light as it can be."""
 
-    __slots__ = ("args", "callback", "cancelled_", "context", "host", "when_s")
+    __slots__ = ("args", "callback", "cancelled_", "context", "host", "own_time", "when_s")
 
     def __init__(
         self,
@@ -67,6 +67,7 @@ class Turn:
         self.context = context
         self.host: Host | None = context.get(HOST)
         self.when_s = when_s
+        self.own_time = False  # whether when_s is of its host's clock
         self.cancelled_ = False
 
     def cancel(self) -> None:
@@ -119,6 +120,7 @@ class SimLoop(asyncio.BaseEventLoop):
     ) -> Turn:
         timer = Turn(callback, args, contextvars.copy_context() if context is None else context)
         timer.when_s = when
+        timer.own_time = True
         if not self._sunk:
             self._push(timer)
         return timer
@@ -132,17 +134,23 @@ class SimLoop(asyncio.BaseEventLoop):
     ) -> Turn:
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
-    def at_ns(self, true_ns: int, callback: Callable[[], Any]) -> None:
-        """In no host's context, at a true time."""
+    def at_ns(
+        self,
+        true_ns: int,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        """At a true time; in no host's context if none is given."""
         if not self._sunk:
-            timer = Turn(callback, (), _NOWHERE, true_ns / 1e9)
+            timer = Turn(callback, args, _NOWHERE if context is None else context, true_ns / 1e9)
             heappush(self._timers, (max(true_ns, self.now_ns), next(self.serials), timer))
 
     def reschedule(self, host: Host) -> None:
         """Its clock has changed: so has the true time of its timers."""
         old, self._timers = self._timers, []
         for true_ns, serial, timer in old:
-            if timer.host is host:
+            if timer.host is host and timer.own_time:
                 self._push(timer, serial)
             else:
                 heappush(self._timers, (true_ns, serial, timer))
@@ -214,12 +222,13 @@ class SimLoop(asyncio.BaseEventLoop):
     ) -> SimTask:
         task = SimTask(work, loop=loop, serial=next(self.serials), **options)
         context = options.get("context")
-        host = HOST.get() if context is None else context.get(HOST)
-        if host is not None:
-            host.tasks[task._serial] = task
-            # In no host's context: a pause must not keep it from being forgotten.
-            task.add_done_callback(partial(_forget, host), context=_NOWHERE)
+        task.host = HOST.get() if context is None else context.get(HOST)
         return task
+
+    def tasks_of(self, host: Host) -> list[SimTask]:
+        """Those that have not ended."""
+        tasks = [task for task in asyncio.all_tasks(self) if isinstance(task, SimTask)]
+        return [task for task in tasks if task.host is host]
 
     def create_future(self) -> SimFuture:
         future = SimFuture(loop=self)
@@ -294,7 +303,3 @@ class _Job:
         if not self._future.done() and self._rng.random() < 0.5:
             with suppress(Exception):
                 self._func(*self._args)
-
-
-def _forget(host: Host, task: asyncio.Task[Any]) -> None:
-    host.tasks.pop(hash(task), None)

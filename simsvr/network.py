@@ -7,6 +7,7 @@ when the weather changed keeps its fate.
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from simsvr.hosts import Host
 from simsvr.loop import SimLoop
@@ -75,6 +76,16 @@ class Network:
             self.lost += 1
             return False
         self.at(delay_ns, deliver)
+        return True
+
+    def send_to(self, source: str, host: Host, deliver: Callable[..., None], *args: Any) -> bool:
+        """As `send`, to a process: in its context, once it runs, if it still does."""
+        self.sent += 1
+        delay_ns = self.delay_ns(source, host.name)
+        if delay_ns is None:
+            self.lost += 1
+            return False
+        self.loop.at_ns(self.loop.now_ns + delay_ns, deliver, *args, context=host.context)
         return True
 
     def delay_ns(self, source: str, target: str) -> int | None:
