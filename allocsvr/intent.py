@@ -7,9 +7,11 @@ was stopped for a hand-over never serves at that epoch again: the map is told th
 spent.
 
 Only what differs from the last picture is looked at: a drain changes the document a hundred times.
+So what the map was told and lost again (wiped, restored) would never be told twice, if it comes to
+look as it did before; `spent` is therefore asked for as long as something is unserved.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from allocsvr.ledger import Ledger
 from allocsvr.moving import Moving
@@ -72,6 +74,25 @@ class Intent:
     def lost(self, sections: Sequence[Section]) -> None:
         """Somebody else's promise took them; the map has not said so yet."""
         self.unserved.update(s.id for s in sections if s.id in self.desired)
+
+    def spent(self) -> dict[int, int]:
+        """What is assigned to us and cannot be begun: section -> epoch that is spent.
+
+        The map has to be told until it assigns them anew.
+        """
+        found = {}
+        for s in self.unserved:
+            epoch = self.desired[s]
+            if s in self._ledger.acquiring or s in self._ledger.sections:
+                continue
+            spent = max(self._ledger.promises.highest(s), self.begun.get(s, 0))
+            if spent >= epoch:
+                found[s] = spent
+        return found
+
+    def given_up(self, sections: Iterable[int]) -> None:
+        """The attempt to win these has ended."""
+        self._ledger.acquiring.difference_update(sections)
 
     def _ours(self, piece: Piece, entry: Assignment, told: "_Told") -> None:
         promised = self._ledger.promises.highest

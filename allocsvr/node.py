@@ -51,6 +51,7 @@ LEASE_TTL_S = 2.0
 MIN_TTL_S = 0.1
 MAX_TTL_S = 60.0
 REPLICA_TIMEOUT_S = 10.0
+REMIND_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,7 @@ class AllocNode:
             self._spawn(self._raising.run())
             self._spawn(self._follow_map())
             self._spawn(self.reporting.run())
+            self._spawn(self._remind())
             self._spawn(self.moving.run())
             self._spawn(watch_loop(self.clock, self.metrics, ttl_s))
             try:
@@ -312,14 +314,25 @@ class AllocNode:
             first.epoch,
             first.promised,
         )
-        unanswered = {a.section: a.epoch for a in attempts if not a.promised}
-        for attempt in attempts:
-            if attempt.promised and self._intent.begun.get(attempt.section) == attempt.epoch:
-                self.ledger.acquiring.discard(attempt.section)
         self.reporting.report({a.section: a.promised for a in attempts if a.promised})
+        begun = self._intent.begun
+        current = [a for a in attempts if begun.get(a.section) == a.epoch]
+        self._intent.given_up(a.section for a in current if a.promised)
+        unanswered = {a.section: a.epoch for a in attempts if not a.promised}
         if unanswered:
             # They may have promised all the same, so that epoch is spent. No hurry.
-            self._spawn(self.reporting.report_later(unanswered))
+            self._spawn(self._report_later(unanswered))
+
+    async def _report_later(self, unanswered: Mapping[int, int]) -> None:
+        await self.reporting.report_later(unanswered)
+        begun = self._intent.begun
+        self._intent.given_up(s for s, epoch in unanswered.items() if begun.get(s) == epoch)
+
+    async def _remind(self) -> None:
+        """What the map was told once it may have lost since, and looks as if nothing had been."""
+        while True:
+            await self.clock.sleep(random.uniform(REMIND_S / 2, REMIND_S))
+            self.reporting.report(self._intent.spent())
 
     def _still_wanted(self, section: int, epoch: int) -> bool:
         return not self.ledger.draining and self._intent.desired.get(section) == epoch

@@ -10,7 +10,7 @@ from allocsvr.ledger import Ledger
 from allocsvr.moving import Moving
 from allocsvr.section import Section
 from clustermap import placement
-from clustermap.model import Assignments
+from clustermap.model import Assignments, Floor
 from clustermap.nodes import Node
 from clustermap.spans import Range
 from seqsvr.sections import Layout
@@ -74,6 +74,24 @@ def test_an_epoch_that_was_lost_is_not_tried_again_and_is_said_to_be_spent() -> 
     node.intent.follow(given())  # an older copy of the map
     assert sorted(node.ledger.sections) == [0, 2, 3]
     assert node.spent == {1: 1}
+
+
+def test_what_cannot_be_begun_stays_to_be_told_until_it_is_assigned_anew() -> None:
+    """The map may lose what it was told, and then look as it did before: no difference is seen."""
+    node = Told()
+    node.intent.follow(given())
+    lost = node.ledger.promise(1, 1, 3)
+    node.intent.lost(lost)
+    assert node.intent.spent() == {1: 3}
+    node.intent.follow(given())
+    assert node.intent.spent() == {1: 3}
+    node.ledger.acquiring.add(1)
+    assert node.intent.spent() == {}, "an attempt is under way"
+    node.intent.given_up([1])
+    node.intent.follow(
+        placement.reassign(placement.raise_floors(given(), [Floor(1, 1, 3)]), 1, 1, A)
+    )
+    assert node.intent.spent() == {}
 
 
 def test_what_was_stopped_for_a_hand_over_is_never_served_at_that_epoch_again() -> None:
