@@ -6,9 +6,18 @@ etcd.py           real etcd members
 cluster.py        etcd, StoreSvr, AllocSvr and arbiters of one or more Sets
 asked.py          a child that answers one line with another
 load_program.py   callers without end, as a child;  load.py  its handle, phases, the verdict
+crowd.py          several processes of callers as one load
 verdict.py        `seqctl check` over what was recorded, load after load
 meter.py          gaps, failed calls and jumps, as callers see them
+histogram.py      how long calls took;  per_second.py  calls second by second, of all processes
 web_program.py    HTTP from a host of the network;  map_program.py  the cluster map from there
 keeper.py         one cluster for many tests
-faults.py         everything that the soak does;  soak.py  random faults under load
+traces.py         Tracebacks in logs that grow;  interrupts.py  Ctrl-C when it suits
+
+faults.py         everything that the soak does to a cluster: what is in on_owners, on_replicas,
+                  on_map and on_everything;  scene.py  what they have at hand;  harm.py  disks
+soak_schedule.py  what it does when, from a seed;  soak_run.py  the rounds;  soak.py  the command
+measured.py       what is kept of a soak;  ownership.py  who owned how much, from routes
+soak_report.py    it as a page to look at;  report_style.py  its colours
+timeline.py       the picture; timeline_view, timeline_charts, timeline_bands, svg: its parts
 """

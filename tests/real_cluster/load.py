@@ -11,6 +11,9 @@ from typing import Any
 
 from real_cluster.asked import Asked
 from real_cluster.cluster import RealCluster
+from real_cluster.histogram import Histogram
+from real_cluster.interrupts import uninterrupted
+from real_cluster.network import Host
 from real_cluster.program import Program, python
 
 PATIENCE_S = 45.0
@@ -32,6 +35,7 @@ class Row:
     jumps: int = 0
     p50_ms: float = 0.0
     p99_ms: float = 0.0
+    latencies: Histogram = field(default_factory=Histogram)
     violations: int = 0
     broken: list[str] = field(default_factory=list)
     failed_uids: set[int] = field(default_factory=set)
@@ -58,6 +62,7 @@ class Row:
 
 
 _DETAILS = {
+    "latencies",
     "broken",
     "failed_uids",
     "gaps_s",
@@ -69,24 +74,34 @@ _DETAILS = {
 
 
 class Load:
-    """Callers on all uids of a cluster, from its clients' host."""
+    """Callers on all uids of a cluster, as one process on a host (the cluster's clients').
 
-    def __init__(self, cluster: RealCluster, *, pace_s: float = 0.15) -> None:
+    pace_s: how long each caller pauses between two calls, on average. name: of its files.
+    """
+
+    def __init__(
+        self,
+        cluster: RealCluster,
+        *,
+        pace_s: float = 0.15,
+        host: Host | None = None,
+        name: str = "load",
+    ) -> None:
         self._cluster = cluster
         self.uids = cluster.shape.uids()
         folder = cluster.folder / "histories"
         folder.mkdir(exist_ok=True)
-        arguments = ["--addr", cluster.seeds, "--history", folder, "--name", "load"]
+        arguments = ["--addr", cluster.seeds, "--history", folder, "--name", name]
         self._child = Asked(
-            cluster.client,
+            host or cluster.client,
             python("real_cluster.load_program", *arguments, "--pace-s", pace_s, *self.uids),
-            cluster.folder / "load.err",
+            cluster.folder / f"{name}.err",
         )
 
     # -- watching
 
     def look(self) -> Any:
-        return self._child.ask(do="look")
+        return self._ask(do="look")
 
     def flows(self, uids: Sequence[int] | None = None, patience_s: float = PATIENCE_S) -> float:
         """Wait until each of these uids (all) has an answer to a call that began from now on.
@@ -148,14 +163,29 @@ class Load:
 
     def phase(self, name: str) -> Row:
         """Begin a phase; the row of the one before it."""
-        return _row(self._child.ask(do="phase", name=name))
+        return _row(self._ask(do="phase", name=name))
 
     def histories(self) -> list[Path]:
         """What was recorded since the last time, whole; callers go on with other clients."""
-        return [Path(file) for file in self._child.ask(do="histories")]
+        return [Path(file) for file in self._ask(do="histories")]
+
+    def rest(self) -> list[Path]:
+        """No more calls until `resume`; what was recorded since the last time, whole."""
+        return [Path(file) for file in self._ask(do="rest")]
+
+    def resume(self) -> None:
+        self._ask(do="resume")
+
+    def take(self) -> Any:
+        """Seconds and changes of routes that were not taken yet; see load_program."""
+        return self._ask(do="take")
 
     def close(self) -> None:
         self._child.close()
+
+    def _ask(self, **question: object) -> Any:
+        with uninterrupted():
+            return self._child.ask(**question)
 
 
 @contextmanager
@@ -204,6 +234,8 @@ def _row(said: dict[str, Any]) -> Row:
     assert not said["wrong"], said["wrong"]
     longest = {int(uid): gap for uid, gap in said["longest"].items()}
     gaps_s = {uid: (gap["end_ns"] - gap["start_ns"]) / 1e9 for uid, gap in longest.items()}
+    latencies = Histogram()
+    latencies.merge(said["latencies"])
     return Row(
         fault=said["name"],
         seconds=(said["ended_ns"] - said["began_ns"]) / 1e9,
@@ -212,8 +244,9 @@ def _row(said: dict[str, Any]) -> Row:
         failed=sum(said["failed"].values()),
         reasons=said["failed"],
         jumps=said["jumps"],
-        p50_ms=said["p50_ns"] / 1e6,
-        p99_ms=said["p99_ns"] / 1e6,
+        p50_ms=latencies.quantile_ms(0.5),
+        p99_ms=latencies.quantile_ms(0.99),
+        latencies=latencies,
         broken=said["broken"],
         failed_uids={int(uid) for uid in said["failed_uids"]},
         gaps_s=gaps_s,

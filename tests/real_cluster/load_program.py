@@ -8,7 +8,11 @@ object per line from there and answers each with one:
 
     {"do": "look"}                  how each uid fares now, and the routes
     {"do": "phase", "name": NAME}   begin a phase; figures of the one that ends
-    {"do": "histories"}             go on with other clients; the histories of those that ended
+    {"do": "rest"}                  let all calls end, then wait; the histories, which are whole
+    {"do": "resume"}                go on with other clients
+    {"do": "histories"}             both at once
+    {"do": "take"}                  what has not been taken yet: seconds (per_second.Ticker.take)
+                                    and routes as they were when they changed: [ns, version, routes]
 """
 
 import argparse
@@ -26,8 +30,13 @@ import seqsvr
 from real_cluster.meter import Figures, Meter
 
 CLIENTS = 2
+LOOK_S = 0.1
+"""How often it is seen whether the routes have changed."""
+
 RANGES = (2, 50, 400)
 """So large that windows are used up and raised again, and below meter.JUMP."""
+
+_MAX_CHANGES = 10_000
 
 
 class Caller:
@@ -112,17 +121,20 @@ class Clients:
                 async with self._changed:
                     self._changed.notify_all()
 
-    async def replace(self) -> list[str]:
-        """Let all calls end, close the clients, make others. The files of the closed ones."""
+    async def rest(self) -> list[str]:
+        """Let all calls end and close the clients. Their files."""
         self._resting = True
         async with self._changed:
             await self._changed.wait_for(lambda: not self._borrowed)
-            files = self._files
             await self.aclose()
+        return self._files
+
+    async def resume(self) -> None:
+        """Go on with other clients."""
+        async with self._changed:
             self._make()
             self._resting = False
             self._changed.notify_all()
-        return files
 
     async def aclose(self) -> None:
         for client in self._clients:
@@ -139,6 +151,8 @@ class Load:
         self._clients = Clients(addr, folder, name)
         self._meter = Meter(uids, time.monotonic_ns())
         self._stop = asyncio.Event()
+        self._version = 0
+        self._changes: list[list[object]] = []
         self._callers = [
             Caller(self._clients, index, self._meter, uid, pace_s)
             for index in range(CLIENTS)
@@ -148,6 +162,7 @@ class Load:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._obey())
+            group.create_task(self._watch())
             for caller in self._callers:
                 group.create_task(caller.run(self._stop))
         await self._clients.aclose()
@@ -159,35 +174,52 @@ class Load:
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         while line := await reader.readline():
             command = json.loads(line)
-            if command["do"] == "look":
-                print(json.dumps(self._look()), flush=True)
-            elif command["do"] == "phase":
-                ended = self._meter.begin(command["name"], time.monotonic_ns())
-                print(json.dumps(_summary(ended)), flush=True)
-            else:
-                print(json.dumps(await self._clients.replace()), flush=True)
+            print(json.dumps(await self._answer(command)), flush=True)
         self._stop.set()
 
-    def _look(self) -> dict[str, object]:
-        meter, table = self._meter, None
-        for client in self._clients.present:
-            seen = client.table()
-            if seen is not None and (table is None or seen.version > table.version):
-                table = seen
-        return {
-            "asked_ns": meter.asked_ns,
-            "version": table.version if table else 0,
-            "routes": [[r.first, r.last, r.address] for r in table.routes] if table else [],
-        }
+    async def _answer(self, command: dict[str, str]) -> object:
+        match command["do"]:
+            case "look":
+                version, routes = self._routes()
+                return {"asked_ns": self._meter.asked_ns, "version": version, "routes": routes}
+            case "phase":
+                return _summary(self._meter.begin(command["name"], time.monotonic_ns()))
+            case "rest":
+                return await self._clients.rest()
+            case "resume":
+                await self._clients.resume()
+                return None
+            case "histories":
+                files = await self._clients.rest()
+                await self._clients.resume()
+                return files
+            case "take":
+                changes, self._changes = self._changes, []
+                return {"changes": changes, **self._meter.ticker.take(time.monotonic_ns())}
+            case other:
+                raise ValueError(other)
+
+    async def _watch(self) -> None:
+        while not self._stop.is_set():
+            version, routes = self._routes()
+            if version > self._version:
+                self._version = version
+                self._changes.append([time.monotonic_ns(), version, routes])
+                del self._changes[:-_MAX_CHANGES]
+            await asyncio.sleep(LOOK_S)
+
+    def _routes(self) -> tuple[int, list[list[object]]]:
+        """The newest that any client knows; version 0: none."""
+        tables = [table for client in self._clients.present if (table := client.table())]
+        newest = max(tables, key=lambda table: table.version, default=None)
+        if newest is None:
+            return 0, []
+        return newest.version, [[r.first, r.last, r.address] for r in newest.routes]
 
 
 def _summary(figures: Figures) -> dict[str, object]:
-    latencies = sorted(figures.latencies_ns) or [0]
-    figures.latencies_ns = []
     said = asdict(figures)
-    said["p50_ns"] = latencies[len(latencies) // 2]
-    said["p99_ns"] = latencies[len(latencies) * 99 // 100]
-    said["max_ns"] = latencies[-1]
+    said["latencies"] = figures.latencies.counts
     return said
 
 

@@ -7,6 +7,9 @@ their length, so that a gap across the border of two phases is not halved.
 
 from dataclasses import dataclass, field
 
+from real_cluster.histogram import Histogram
+from real_cluster.per_second import Ticker
+
 JUMP = 900
 """Numbers missing before an answer that cannot be explained by what is still on its way."""
 
@@ -42,7 +45,7 @@ class Figures:
     largest_jump: int = 0
     longest: dict[int, Gap] = field(default_factory=dict)
     slowest_ns: dict[int, int] = field(default_factory=dict)
-    latencies_ns: list[int] = field(default_factory=list)
+    latencies: Histogram = field(default_factory=Histogram)
 
 
 class Meter:
@@ -53,6 +56,7 @@ class Meter:
         self.asked_ns = dict.fromkeys(uids, 0)  # begin of the latest call that was answered
         self.highest = dict.fromkeys(uids, 0)  # handed out or said by `current`, and answered
         self.handed = dict.fromkeys(uids, 0)
+        self.ticker = Ticker()
         self._phase = Figures("start", now_ns)
 
     def begin(self, name: str, now_ns: int) -> Figures:
@@ -73,7 +77,8 @@ class Meter:
         """
         phase = self._phase
         phase.answered += 1
-        phase.latencies_ns.append(return_ns - call_ns)
+        phase.latencies.add(return_ns - call_ns)
+        self.ticker.answered(return_ns, return_ns - call_ns)
         phase.slowest_ns[uid] = max(phase.slowest_ns.get(uid, 0), return_ns - call_ns)
         _keep(phase, Gap(uid, self.answered_ns[uid], return_ns))
         self.answered_ns[uid] = return_ns
@@ -93,6 +98,7 @@ class Meter:
         phase.failed[reason] = phase.failed.get(reason, 0) + 1
         phase.first_failed_ns.setdefault(reason, return_ns)
         phase.last_failed_ns[reason] = return_ns
+        self.ticker.failed(return_ns)
 
     def wrong(self, text: str) -> None:
         """A call failed with an error that no fault excuses."""
