@@ -302,7 +302,8 @@ class AllocNode:
         self.waiting.wake([section.id for section in lost])
         self._intent.lost(lost)
         self._check_settled()
-        self.reporting.report({section.id: epoch for section in lost})
+        begun = self._intent.begun  # a later attempt of our own may be what was promised
+        self.reporting.report({s.id: epoch for s in lost if epoch > begun.get(s.id, 0)})
 
     def _attempts_lost(self, attempts: list[Acquisition]) -> None:
         """A fence that did not win leaves its promises behind: the next epoch must be above."""
@@ -314,10 +315,13 @@ class AllocNode:
             first.epoch,
             first.promised,
         )
-        self.reporting.report({a.section: a.promised for a in attempts if a.promised})
         begun = self._intent.begun
-        current = [a for a in attempts if begun.get(a.section) == a.epoch]
-        self._intent.given_up(a.section for a in current if a.promised)
+        current = [a for a in attempts if a.promised and begun.get(a.section) == a.epoch]
+        # One that a later attempt of our own has overtaken says nothing new: to report what that
+        # one was promised would spend its epoch while it is under way.
+        beyond = [a for a in attempts if a.promised > begun.get(a.section, 0)]
+        self.reporting.report({a.section: a.promised for a in (*current, *beyond)})
+        self._intent.given_up(a.section for a in current)
         unanswered = {a.section: a.epoch for a in attempts if not a.promised}
         if unanswered:
             # They may have promised all the same, so that epoch is spent. No hurry.
