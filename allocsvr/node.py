@@ -51,7 +51,9 @@ LEASE_TTL_S = 2.0
 MIN_TTL_S = 0.1
 MAX_TTL_S = 60.0
 REPLICA_TIMEOUT_S = 10.0
-REMIND_S = 4.0
+REMIND_S = 3.0
+# By which a caller may have the version of the map raised at a time, be it mad or malicious.
+MAX_LEAP = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class AllocNode:
         self._won = metrics.epoch_changes.labels("won")
         self._view = MapView(cluster)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._beyond = 0
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -261,6 +264,10 @@ class AllocNode:
     def table(self) -> RoutingTable | None:
         return self.router.table
 
+    def known_beyond(self, version: int) -> None:
+        """A caller's table is of a later version than ours, and has led it here wrongly."""
+        self._beyond = max(self._beyond, version)
+
     @property
     def unserved(self) -> int:
         """How many sections are ours by the map, are to stay so, and are not served."""
@@ -334,9 +341,20 @@ class AllocNode:
 
     async def _remind(self) -> None:
         """What the map was told once it may have lost since, and looks as if nothing had been."""
+        before = 0
         while True:
             await self.clock.sleep(random.uniform(REMIND_S / 2, REMIND_S))
             self.reporting.report(self._intent.spent())
+            now, self._beyond = self._beyond, 0
+            self._catch_up(min(now, before))
+            before = now
+
+    def _catch_up(self, version: int) -> None:
+        """Callers have held a newer table for longer than a watch is late: the map went back."""
+        table, own = self.table, self._view.assignments(self.spec.name)
+        if table is not None and own is not None and version > table.version:
+            leap = min(version - table.version, MAX_LEAP)
+            self.reporting.raise_version(own.version + leap + 1)
 
     def _still_wanted(self, section: int, epoch: int) -> bool:
         return not self.ledger.draining and self._intent.desired.get(section) == epoch

@@ -170,6 +170,8 @@ class AllocService:
         version = self._node.router.version
         if not version:
             raise Refused("ACQUIRING", "no routing table yet")
+        if request.known_version > version:
+            self._node.known_beyond(request.known_version)
         table = self._wire_table() if version != request.known_version else None
         return pb.GetRouteResponse(table=table)
 
@@ -331,6 +333,8 @@ class AllocService:
         if not known or not version:
             return None
         wrong = answers is not None and any(r == "NOT_OWNER" for _, r in answers.failures)
+        if wrong and known > version:
+            self._node.known_beyond(known)
         return self._wire_table() if known < version or wrong else None
 
     def _wire_table(self) -> pb.RoutingTable:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from seqsvr.errors import SeqError
 from simsvr.faults import KINDS
 from simsvr.plan import drawn
 from simsvr.run import run
@@ -38,3 +39,41 @@ def test_attempts_of_one_node_do_not_spend_the_epochs_of_one_another(seed: int) 
         assert node.ledger.sections[0].epoch <= assigned.epoch + 1
 
     played(script, seed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_callers_find_their_way_when_the_map_went_back_and_every_node_is_new(seed: int) -> None:
+    """The table of a caller never falls (ROUTE-1), and nobody but callers remembered how far it had
+    come: they went on asking nodes that owned nothing, until they were started again.
+    """
+
+    async def script(stage: Stage) -> None:
+        await stage.serves()
+        nodes = list(stage.world.nodes)
+        for _ in range(4):
+            for name in nodes:
+                stage.assign(0, stage.world.plan.sections - 1, name, planned=True)
+                await stage.passes(0.5)
+        uids = [s * stage.world.plan.section_size for s in range(stage.world.plan.sections)]
+        last = await stage.next_many(uids)
+        for name in nodes:
+            stage.kill(name)
+        stage.world.wipe_map()
+        for name in nodes:
+            stage.restart(name)
+        await stage.serves()
+        stage.kill("arbiter-0")  # nothing moves to where its caller looks for it
+        for section, uid in enumerate(uids):
+            assert await _in_the_end(stage, uid) > last[section]
+
+    played(script, seed)
+
+
+async def _in_the_end(stage: Stage, uid: int) -> int:
+    """A number, with as many calls as it takes."""
+    until_ns = stage.world.loop.now_ns + 15 * 10**9
+    while True:
+        try:
+            return await stage.next(uid)
+        except SeqError:
+            assert stage.world.loop.now_ns < until_ns, "callers are led astray"
