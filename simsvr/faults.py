@@ -42,6 +42,8 @@ class Faults:
         self.spoilt: int | None = None  # the replica that is out for good
         self._open: dict[int, tuple[float, str, End]] = {}
         self._serial = 0
+        self._healed = False
+        self.plotting = False  # a plot is on (plots.py)
 
     async def run(self) -> None:
         """From the first start to the end of the run."""
@@ -89,11 +91,22 @@ class Faults:
         """End every fault: everything runs, and is connected."""
         world = self.world
         world.note("fault", "all is healed")
+        self._healed = True
         self._end_due(float("inf"))
         world.network.clear()
         for name, place in world.places.items():
             place.host.resume()
             world.restart(name)
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do it after that much true time, unless all is healed by then."""
+
+        def due() -> None:
+            if not self._healed:
+                action()
+
+        loop = self.world.loop
+        loop.at_ns(loop.now_ns + int(seconds * 1e9), due)
 
     def _end_due(self, now_s: float) -> None:
         for serial, (at_s, name, end) in list(self._open.items()):
@@ -103,6 +116,10 @@ class Faults:
                 end()
 
     # -- whom it hits
+
+    def named(self, kind: str) -> list[str]:
+        """All hosts of a kind."""
+        return [name for name in self.world.network.hosts if name.startswith(kind)]
 
     def some(self, kind: str) -> str:
         names = [name for name in self.world.places if name.startswith(kind)]
@@ -171,8 +188,10 @@ def kill_arbiter(faults: Faults) -> tuple[float, End]:
 
 
 @fault
-def kill_map(faults: Faults) -> tuple[float, End]:
-    return _down(faults, "etcd", faults.seconds(0.2, 1, 5), silent=faults.rng.random() < 0.5)
+def kill_map(faults: Faults) -> tuple[float, End] | None:
+    if faults.world.places["etcd"].host.crashed:
+        return None  # or the end of this one would be the end of that one
+    return _down(faults, "etcd", faults.seconds(0.2, 1, 5, 8), silent=faults.rng.random() < 0.5)
 
 
 def _pause(faults: Faults, name: str) -> tuple[float, End]:

@@ -1,5 +1,6 @@
 """One run: a plan, a world, its faults, the verdict. A pure function of its seed."""
 
+import asyncio
 import contextvars
 import gc
 import logging
@@ -8,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -16,12 +17,15 @@ import grpc.aio
 
 from allocsvr.winning import Winning
 from seqcheck.violations import Violation
-from simsvr.faults import KINDS, Faults
+from simsvr.faults import Faults
 from simsvr.loop import Livelock, SimLoop
 from simsvr.plan import Plan, drawn
+from simsvr.plots import ALL_KINDS
 from simsvr.stage import Script, Stage
 from simsvr.transcript import LogLines, Transcript
 from simsvr.world import World
+
+TRIES = 10
 
 
 @dataclass
@@ -56,9 +60,49 @@ def run(
     """
     _freeze()
     with _unheard():
-        outcome = _judged(plan or drawn(seed, KINDS), script, lines)
+        outcome = _judged(plan or drawn(seed, ALL_KINDS), script, lines)
         gc.collect()
     return outcome
+
+
+@contextmanager
+def opened(plan: Plan) -> Iterator[Stage]:
+    """The world of a plan in the hands of somebody outside of the loop, who leads it step by step.
+
+    Time passes in `Stage.play` only. Whoever leads it looks at `world.watch.violations`; what can
+    only be said of a whole history is added by `world.watch.finish()`.
+    """
+    _freeze()
+    before = random.getstate()
+    loop = SimLoop(random.Random(f"loop {plan.seed}"))
+    transcript = Transcript(loop)
+    random.seed(f"product {plan.seed}")
+    with _unheard(), _in_the_place_of_grpc(loop), _logged(transcript), _without_gc():
+        world = World(loop, plan, transcript)
+        with _seen(world):
+            world.faults = Faults(world)
+            world.begin()
+            try:
+                yield Stage(world)
+            finally:
+                world.watch.over = True
+                loop.sink()
+                _take_apart(loop)
+                random.setstate(before)
+
+
+def _take_apart(loop: SimLoop) -> None:
+    """Let go of all that runs, in the time in which nobody hears of it.
+
+    Whoever led the world may keep it for as long as they like: an error that they caught does.
+    """
+    for task in sorted(asyncio.all_tasks(loop), key=hash):
+        work = task.get_coro()
+        for _ in range(TRIES):  # some go on, to clean up; there is no loop to do it on
+            with suppress(BaseException):
+                work.close()
+                break
+    gc.collect()
 
 
 @cache

@@ -5,11 +5,14 @@ service would, and may assert what it sees; whatever the checkers find fails the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from clustermap.model import Assignments, assignments_key
 from seqsvr.client import AsyncClient
+from seqsvr.errors import SeqError
 from simsvr.calling import WatchedRouter
 from simsvr.hosts import Host
 from simsvr.network import Weather
@@ -34,6 +37,14 @@ class Stage:
     def __init__(self, world: "World") -> None:
         self.world = world
         self._callers: dict[str, tuple[Host, AsyncClient]] = {}
+
+    def play(self, work: Coroutine[Any, Any, T]) -> T:
+        """What work comes to, for those who lead the stage from outside of the loop."""
+        return self.world.loop.run_until_complete(work)
+
+    def limit(self, seq_limit: int) -> None:
+        """Make it a cluster that hands out nothing above. Only before any time has passed."""
+        self.world.cluster = replace(self.world.cluster, seq_limit=seq_limit)
 
     # -- watching
 
@@ -124,12 +135,20 @@ class Stage:
 
         async def made() -> None:
             try:
-                done.set_result(await call(client))
+                result = await call(client)
             except Exception as error:  # noqa: BLE001 - it is the script's
-                done.set_exception(error)
+                if not done.done():
+                    done.set_exception(error)
+            else:
+                if not done.done():
+                    done.set_result(result)
 
-        host.spawn(made())
-        return await done
+        task = host.spawn(made())
+        try:
+            return await done
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
 
     # -- doing
 
@@ -168,3 +187,52 @@ class Stage:
     def mend(self) -> None:
         """Fair weather everywhere."""
         self.world.network.clear()
+
+    def fill_disk(self, store: int) -> None:
+        """Every commit fails from here on."""
+        self.world.note(f"store-{store}", "disk is full")
+        self.world.disks[store].fails = "no space left on device"
+
+    def stall_disk(self, store: int, seconds: float) -> None:
+        """No commit gets through for so long."""
+        self.world.note(f"store-{store}", f"disk stalls for {seconds} s")
+        until_ns = self.world.loop.now_ns + int(seconds * 1e9)
+        self.world.disks[store].stalled_until_ns = until_ns
+
+    def spoil_disk(self, store: int, *, blank: bool = False) -> None:
+        """A bit of a record flips, or (blank) the disk is another one, with nothing on it."""
+        world, name = self.world, f"store-{store}"
+        if blank:
+            world.kill(name)
+            world.new_disk(store)
+            world.restart(name)
+            return
+        disk = world.disks[store]
+        for section in sorted(disk.records)[:1]:
+            what = disk.flip(section, world.rng)
+            world.note(name, f"disk: {what}")
+            world.watch.spoilt(store, section, what)
+
+    def heal(self) -> None:
+        """Nothing is wrong any more: everything runs, is connected, and has room on its disk."""
+        for disk in self.world.disks:
+            disk.fails, disk.stalled_until_ns = "", 0
+        self.world.map_disk.heal()
+        self.world.faults.heal()
+        self.world.watch.healed()
+
+    async def recovers(self) -> None:
+        """Heal, and have every section hand out a number in time (LIVE). Raises InVain."""
+        self.heal()
+        size, until_ns = self.world.plan.section_size, self._calm_ns()
+        for section in range(self.world.plan.sections):
+            while section in self.world.watch.unserved:
+                if self.world.loop.now_ns > until_ns:
+                    raise InVain(f"section {section} is not served {self.world.plan.calm_s} s on")
+                for name in self.world.places:
+                    self.world.restart(name)  # a node that was told to stop has its time for that
+                with suppress(SeqError):
+                    await self.next(section * size, client="the last caller")
+
+    def _calm_ns(self) -> int:
+        return self.world.loop.now_ns + int(self.world.plan.calm_s * 1e9)

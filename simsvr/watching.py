@@ -4,7 +4,7 @@ Everything is told in true time, in the instant in which it happens, from where 
 where they are taken, records when they are durable, acknowledgements when they are given.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -248,6 +248,11 @@ class Watch:
     def healed(self) -> None:
         """Nothing is wrong from here on: everything must serve within the bound."""
         self._liveness.healed(self._loop.now_ns)
+
+    @property
+    def unserved(self) -> Set[int]:
+        """Sections that have not served since `healed`."""
+        return self._liveness.waiting
 
     @property
     def settled(self) -> bool:

@@ -1,24 +1,9 @@
-"""Named scenarios on simulated clusters: what others got wrong, done to our code."""
-
-from dataclasses import replace
+"""What others got wrong with an owner that is not the owner any more (docs/lessons-map.md)."""
 
 import pytest
 
-from simsvr.faults import KINDS
-from simsvr.plan import Plan, drawn
-from simsvr.run import Outcome, run
-from simsvr.stage import Script, Stage
-
-SEEDS = range(3)
-
-
-def played(script: Script, seed: int, **plan: object) -> Outcome:
-    """A script on a small cluster without any other callers; every promise must be kept."""
-    own: Plan = replace(drawn(seed, KINDS), clients=0, nodes=3, wild=False, kinds=(), **plan)  # type: ignore[arg-type]
-    outcome = run(seed, plan=own, script=script, lines=60)
-    shown = "\n".join([outcome.story, *map(str, outcome.violations)])
-    assert outcome.ok, shown
-    return outcome
+from on_stage import SEEDS, played
+from simsvr.stage import Stage
 
 
 @pytest.mark.parametrize("seed", SEEDS)
