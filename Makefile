@@ -42,7 +42,7 @@ test: $(STAMP)
 	$(MAKE) --jobs 3 --output-sync=line test-pure test-integration test-e2e
 
 test-pure: check
-	$(BIN)/python -m pytest tests/unit tests/property tests/sim
+	$(BIN)/python -m pytest tests/unit tests/property tests/model tests/sim
 
 test-integration: $(STAMP)
 	$(BIN)/python -m pytest tests/integration

@@ -11,12 +11,12 @@
  *   LEASE_1  at most one incarnation is able to answer
  *
  * Replicas 0..2; incarnations 0..INCS-1; attempts 0..ATTEMPTS-1, each of one incarnation to win the
- * section at one epoch. All is one process whose steps are atomic: whatever is concurrent in a
- * cluster is the order of these steps. README.md argues why what a step leaves out loses no
- * behaviour that breaks a promise, and says what is not modelled at all.
+ * section at one epoch. Steps are atomic: whatever is concurrent in a cluster is the order of these
+ * steps. README.md argues why what a step leaves out loses no behaviour that breaks a promise, and
+ * says what is not modelled at all.
  *
- * -D<planted bug> breaks a rule, -DREACH_<what> claims that something never happens. check.py knows
- * them all.
+ * -D<planted bug> breaks a rule; -DREACH -DREACH_<what> claims that something never happens;
+ * -DCALLERS_ONLY checks nothing but SEQ_1 and SEQ_2. check.py knows them all.
  */
 
 #ifndef ATTEMPTS
@@ -68,7 +68,6 @@
 #define GRACE 1
 #endif
 
-#define ALL 7
 #define SIZE(mask) (((mask) & 1) + (((mask) >> 1) & 1) + (((mask) >> 2) & 1))
 #define MASK(is, ...) (is(0, __VA_ARGS__) | is(1, __VA_ARGS__) << 1 | is(2, __VA_ARGS__) << 2)
 #if ATTEMPTS == 3
@@ -167,15 +166,16 @@ bit SEQ_1, SEQ_2, SEQ_3, NRW_1, FENCE_1, LEASE_1, REACHED;
 #endif
 #define NEVER(it) if :: (it) -> REACHED = 1; assert(!REACHED) :: else fi
 
-#ifdef WILD_CLOCKS
+#if defined(NO_NOTICE) || defined(WILD_CLOCKS)
 #define ABLE(a) (att[a].state == SERVING)
-#define CHECK_LEASE_1 skip
-#else
-#ifdef NOT_STICKY
+#elif defined(NOT_STICKY)
 #define ABLE(a) (att[a].state == SERVING && SIZE(MASK(COUNTS, a) | att[a].deaf) >= GRANTS)
 #else
 #define ABLE(a) (att[a].state == SERVING && SIZE(MASK(COUNTS, a)) >= GRANTS)
 #endif
+#ifdef WILD_CLOCKS
+#define CHECK_LEASE_1 skip
+#else
 #define CHECK_LEASE_1 CHECK_WITHIN(SUM(ABLE) <= 1, LEASE_1)
 #endif
 
@@ -205,6 +205,8 @@ inline end(b) {
 #define MAY_MISS(a, r) \
     (FENCING <= att[a].state && att[a].state <= RAISING && rep[r].promised > att[a].epoch \
      && !(att[a].deaf & (1 << r)))
+
+inline miss(a, r) { att[a].deaf = att[a].deaf | (1 << r) }
 #endif
 
 /* Replicas are alike until something happened to them: first to 0, then to 1, then to 2. */
@@ -371,7 +373,9 @@ inline raise_again(a) {
 inline raised(a, r, value, awaited) {
     if
     :: rep[r].promised > att[a].epoch
+#ifndef SHARED_EPOCH
     :: rep[r].owner_epoch == att[a].epoch && rep[r].owner != att[a].inc
+#endif
     :: else ->
         if :: rep[r].promised < att[a].epoch -> promise(a, r) :: else fi;
         if
@@ -516,7 +520,7 @@ end_idle:
 #endif
     :: d_step { MAY_RELEASE(A, AT) -> release(A, AT) }
 #ifdef NOT_STICKY /* a notice comes while nothing is served yet: forgotten, but its grant counts */
-    :: d_step { MAY_MISS(A, AT) -> att[A].deaf = att[A].deaf | (1 << AT) }
+    :: d_step { MAY_MISS(A, AT) -> miss(A, AT) }
 #endif
 #ifdef LOST_ANSWERS /* a fence that nobody hears the answer of */
     :: d_step { att[A].epoch > rep[AT].promised && NEXT(AT) -> promise(A, AT) }
