@@ -34,6 +34,7 @@ from clustermap.spans import overlaps
 MAX_GIVEN_UP = 64
 # Nodes take about one lease time to see that the map was wiped, one after the other.
 CLAIM_TTLS = 3
+DOUBT_NS = 2 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class Keeper:
         self._registered: dict[int, _Registered] = {}
         self._spec_revision = 0
         self._document_revision = 0
+        self._older_since_ns: int | None = None
         self._broken = True
         self._settled: object = None
 
@@ -103,7 +105,7 @@ class Keeper:
         """
         self._broken = True
         try:
-            self._see_documents(entries, certain)
+            self._see_documents(entries, now_ns, certain)
         except MapCorrupt as corrupt:
             return [str(corrupt)]
         self._broken = self.spec is None
@@ -113,7 +115,15 @@ class Keeper:
         self._detection.see(_named(self.document), registered, now_ns)
         return complaints
 
-    def _see_documents(self, entries: Mapping[str, Versioned], certain: bool) -> None:
+    def in_doubt(self, now_ns: int) -> bool:
+        """Whether the map has shown assignments older than ours for longer than a watch is late.
+
+        It was put back to an older state, with our election in it: read everything again.
+        """
+        since_ns = self._older_since_ns
+        return since_ns is not None and now_ns - since_ns >= DOUBT_NS
+
+    def _see_documents(self, entries: Mapping[str, Versioned], now_ns: int, certain: bool) -> None:
         spec = entries.get(set_key(self.name))
         if spec is None:
             self.spec = None
@@ -122,9 +132,12 @@ class Keeper:
             self._spec_revision = spec.revision
         held = entries.get(assignments_key(self.name))
         revision = held.revision if held else 0
-        if revision == self._document_revision or (
-            revision < self._document_revision and not certain
-        ):
+        if revision < self._document_revision and not certain:
+            if self._older_since_ns is None:
+                self._older_since_ns = now_ns
+            return
+        self._older_since_ns = None
+        if revision == self._document_revision:
             return
         document = Assignments.from_json(held.value) if held else Assignments(self.name)
         if document.set != self.name:

@@ -105,6 +105,8 @@ class Tending:
     async def _turn(self) -> bool:
         """Do what there is to do; False: it is no longer known how things stand."""
         keeper, now_ns = self._keeper, self._office.clock.now_ns()
+        if keeper.in_doubt(now_ns):
+            return False
         for probe in keeper.due(now_ns):
             self._group.create_task(self._probe(probe))
         change = keeper.decide(now_ns)

@@ -94,6 +94,10 @@ class Callers:
             pass  # noted with its reason
 
     def _uid(self) -> int:
+        waiting = self._world.watch.unserved
+        if waiting:  # all is healed: nobody but a caller finds out whether a section serves
+            size = self._world.plan.section_size
+            return self._rng.choice([uid for uid in self._uids if uid // size in waiting])
         if self._rng.random() < self._world.plan.skew:
             return self._uids[0]
         return self._rng.choice(self._uids)

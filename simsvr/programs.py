@@ -81,6 +81,11 @@ class WatchedStore(StoreService):
     index: int
     replica: WatchedReplica
 
+    async def fence(self, request: pb.FenceRequest) -> pb.FenceResponse:
+        answer = await super().fence(request)
+        self.world.watch.gave(answer)
+        return answer
+
     async def raise_max(self, request: pb.RaiseRequest) -> pb.RaiseResponse:
         answer = await super().raise_max(request)
         self.world.watch.raise_acked(self.index, request, answer, self.replica.accepted)

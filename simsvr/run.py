@@ -102,7 +102,7 @@ def _take_apart(loop: SimLoop) -> None:
             with suppress(BaseException):
                 work.close()
                 break
-    gc.collect()
+    gc.collect(0)  # where all of it still is, as nothing was collected meanwhile
 
 
 @cache
@@ -194,7 +194,7 @@ def _seen(world: World) -> Iterator[None]:
 
     def watched(self: Winning, attempts, index, response) -> None:  # type: ignore[no-untyped-def]
         sections = [attempt.section for attempt in attempts]
-        world.watch.counted(f"owner {self._incarnation}", index, sections, "Fence")
+        world.watch.counted(f"owner {self._incarnation}", sections, response)
         fenced(self, attempts, index, response)
 
     Winning._fenced = watched  # type: ignore[method-assign]

@@ -261,3 +261,23 @@ def test_it_wants_to_be_asked_again_within_a_round(settled: World) -> None:
     settled.end(2)
     settled.see()
     assert settled.keeper.next_ns() == settled.now_ns
+
+
+def test_a_map_that_stays_older_than_what_was_written_is_doubted_and_then_believed(
+    settled: World,
+) -> None:
+    """It was put back to an older state with our election in it: nothing will be refused to us."""
+    old = dict(settled.entries)
+    settled.write(mark_leaving(settled.keeper.document, 0, 0))
+    assert settled.see() == []
+    newer = settled.keeper.document
+    settled.keeper.see(old, settled.now_ns)
+    settled.now_ns += S
+    settled.keeper.see(old, settled.now_ns)
+    assert not settled.keeper.in_doubt(settled.now_ns), "a watch may be late"
+    settled.now_ns += S
+    assert settled.keeper.in_doubt(settled.now_ns)
+    assert settled.keeper.document == newer
+    settled.keeper.see(old, settled.now_ns, certain=True)
+    assert settled.keeper.document != newer
+    assert not settled.keeper.in_doubt(settled.now_ns)
