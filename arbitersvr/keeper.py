@@ -189,12 +189,12 @@ class Keeper:
         Raises MapCorrupt and ValueError where the assignments are such that nothing can be planned.
         """
         self._detection.pass_time(now_ns)
-        if self._broken or self.spec is None:
-            return None
         new_round = now_ns >= self._next_round_ns
         if new_round:
             self._next_round_ns = now_ns + self._round_ns
             self._taken = 0
+        if self._broken or self.spec is None:
+            return None
         scene = self._scene(self.spec, now_ns)
         settled = self._signature(scene)
         if settled == self._settled and not new_round:
@@ -219,6 +219,8 @@ class Keeper:
 
     def next_ns(self) -> int:
         """When to `decide` again although nothing has happened."""
+        if self._broken:  # nothing is probed, and nothing ends by itself
+            return self._next_round_ns
         times = (self._next_round_ns, self._detection.next_ns(), self._grace.until_ns)
         return min(time for time in times if time is not None)
 

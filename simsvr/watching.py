@@ -53,6 +53,7 @@ class Watch:
         self._never_falls = seqcheck.NeverFalls(n=plan.stores, w=plan.w)
         self._knowing = seqcheck.OnlyThoseWhoKnow()
         self._given: dict[bytes, int] = {}
+        self._open_calls: dict[int, tuple[Any, Sequence[int], int, int]] = {}
         self._fencing = seqcheck.Fencing(n=plan.stores, r=plan.r, w=plan.w)
         self._one_owner = seqcheck.OneOwner()
         self._routes = seqcheck.Routes()
@@ -74,6 +75,8 @@ class Watch:
         noted, error = Noted(), "never answered"
         began_ns = self._loop.now_ns
         self.began_calls += 1
+        serial = self.began_calls
+        self._open_calls[serial] = op, uids, count, began_ns
         try:
             yield noted
             error = ""
@@ -83,6 +86,7 @@ class Watch:
             raise
         finally:
             if not self.over:
+                del self._open_calls[serial]
                 self._ended(op, uids, count, began_ns, noted, error)
 
     def _ended(
@@ -291,6 +295,8 @@ class Watch:
             self._found(Violation("INVARIANT", text, (), self._loop.now_ns))
         if not self.violations and not world.plan.wild:  # whose clocks may make a lease last
             self._found(self._liveness.ended(self._loop.now_ns))
+        for op, uids, count, began_ns in self._open_calls.values():  # may have taken effect
+            self._ended(op, uids, count, began_ns, Noted(), "never answered")
         report = seqcheck.check(self.calls, complete=not self._world.plan.wild)
         for violation in report.violations:
             if not self._world.plan.wild or violation.promise == "SEQ-2":

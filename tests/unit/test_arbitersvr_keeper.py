@@ -281,3 +281,12 @@ def test_a_map_that_stays_older_than_what_was_written_is_doubted_and_then_believ
     settled.keeper.see(old, settled.now_ns, certain=True)
     assert settled.keeper.document != newer
     assert not settled.keeper.in_doubt(settled.now_ns)
+
+
+def test_a_set_that_has_gone_from_the_map_is_looked_at_once_a_round(settled: World) -> None:
+    """Not without end: its next round was for ever in the past."""
+    del settled.entries[set_key("s")]
+    settled.see()
+    settled.now_ns += 10 * S
+    assert settled.decide() is None
+    assert settled.now_ns < settled.keeper.next_ns() <= settled.now_ns + ROUND_NS
