@@ -69,7 +69,8 @@ class Faults:
         self.heal()
         world.watch.healed()
         until_s = self.now_s + plan.calm_s
-        while self.now_s <= until_s and not world.watch.settled:  # noqa: ASYNC110 - of many
+        while self.now_s <= until_s and not world.watch.settled:
+            world.watch.look_around()
             await asyncio.sleep(0.5)
         await asyncio.sleep(1.0)
 

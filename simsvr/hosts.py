@@ -127,8 +127,7 @@ class Host:
         """Nothing of it ever runs again. silent: nobody is told (power, not a kill)."""
         if self.crashed:
             return
-        self.life = Life.CRASHED
-        self.waiting = []
+        self.life = Life.CRASHED  # what waits is kept: a task that never began hangs on its turn
         for told in self.on_crash:
             told(silent)
 

@@ -9,6 +9,19 @@ from dataclasses import dataclass, field
 MAP_KINDS = ("kill_map", "pause_map", "map_lies", "wipe_map", "kill_arbiter", "pause_arbiter")
 """Faults that touch neither nodes nor replicas nor what is between them."""
 
+PLOT_KINDS = (
+    "overthrow",
+    "partition",
+    "slow_news",
+    "freeze",
+    "reboot",
+    "leave_behind",
+    "catch_up",
+    "overtaken",
+    "forget",
+)
+"""Those of plots.py: they are the more telling the less they are disturbed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -63,8 +76,7 @@ def drawn(seed: int, kinds: tuple[str, ...]) -> Plan:
     for section in range(sections):
         first = section * size
         uids += [first, first + size - 1, first + rng.randrange(size)]
-    share = rng.random()
-    chosen = kinds if share < 0.8 else MAP_KINDS if share < 0.9 else ()
+    chosen = _mixture(rng.random(), kinds)
     return Plan(
         seed,
         sections=sections,
@@ -82,3 +94,10 @@ def drawn(seed: int, kinds: tuple[str, ...]) -> Plan:
         kinds=tuple(rng.sample(chosen, min(len(chosen), rng.randint(3, 9)))),
         stores=3,
     )
+
+
+def _mixture(share: float, kinds: tuple[str, ...]) -> tuple[str, ...]:
+    """Where a run takes its faults from: most from all, some from plots or the map alone."""
+    if share < 0.55:
+        return kinds
+    return PLOT_KINDS if share < 0.85 else MAP_KINDS if share < 0.92 else ()

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from clustermap.model import assignments_key
 from simsvr.faults import KINDS, End, Faults, fault
+from simsvr.mapstate import MapState
 from simsvr.network import Weather
 from simsvr.programs import WatchedNode
 
@@ -177,10 +178,10 @@ def _spread_clocks(cast: _Cast) -> None:
         world.places[name].host.set_rate(1 + sign * world.plan.max_drift)
 
 
-def _restart(faults: Faults, stores: Sequence[str]) -> None:
-    for store in stores:
-        faults.world.kill(store)
-        faults.world.restart(store)
+def _restart(faults: Faults, names: Sequence[str]) -> None:
+    for name in names:
+        faults.world.kill(name)
+        faults.world.restart(name)
 
 
 @plot
@@ -324,9 +325,16 @@ def forget(cast: _Cast) -> tuple[float, End]:
         faults.later(gone_s, world.wipe_map)
     else:
         faults.later(rng.uniform(0, gone_s), cast.move)
-        faults.later(gone_s, lambda: world.map_disk.restore(backup))
+        faults.later(gone_s, lambda: _restored(faults, backup))
     faults.later(gone_s + rng.uniform(0.05, 1.0), cast.seize)
     return gone_s + faults.seconds(2, 4), cast.end
+
+
+def _restored(faults: Faults, backup: MapState) -> None:
+    """As an operator does it: the arbiters, who lean on revisions, are started anew."""
+    faults.world.note("etcd", "is an older copy of itself")
+    faults.world.map_disk.restore(backup)
+    _restart(faults, faults.named("arbiter"))
 
 
 ALL_KINDS = (*KINDS, *PLOTS)

@@ -50,7 +50,7 @@ def _hunted(mutants: Sequence[Mutant], args: argparse.Namespace) -> int:
         rows.append(row)
         print(_told(row, found), flush=True)
     if args.write:
-        args.write.write_text(written(rows))
+        args.write.write_text(written(rows, catalogue.HARMLESS))
     missed = [row.mutant.name for row in rows if not row.caught]
     print(f"{len(rows) - len(missed)} of {len(rows)} caught", *missed)
     return 1 if missed else 0

@@ -9,6 +9,20 @@ from simsvr.mutants.patches import Mutant
 
 ALL: tuple[Mutant, ...] = (*STORES, *OWNERS, *LEASE_BUGS, *MOVES, *CLIENTS)
 
+HARMLESS = (
+    (
+        "waits that are not multiplied by 1 + 2 * max_drift",
+        "an owner gives 2 * max_drift of its time to live away, so with clocks that are off by d it"
+        " ends after at most ttl * (1 - 2d) / (1 - d) of true time. No clock that is fast by d"
+        " counts ttl in less than ttl / (1 + d), which is more",
+    ),
+    (
+        "the quorums of a joint membership skipped",
+        "there is no replica replacement yet",
+    ),
+)
+"""Bugs of the same kind that are not planted, and why."""
+
 
 def named(name: str) -> Mutant:
     """The bug of this name. Raises KeyError."""

@@ -34,7 +34,7 @@ STORES = (
     ),
     Mutant(
         "promise-in-memory-only",
-        ("FENCE-1", "SEQ-2", "LEASE-1"),
+        ("SEQ-2", "FENCE-1", "LEASE-1", "LIVE"),
         "a fence tells the lease holders, but its promise is not written: older raises go on",
         (
             Hunk(

@@ -34,8 +34,8 @@ def again(name: str, seed: int) -> str:
     return f"python -m simsvr.mutants --only {name} --seed {seed}"
 
 
-def written(rows: Iterable[Row]) -> str:
-    """All of docs/mutants.md."""
+def written(rows: Iterable[Row], harmless: Iterable[tuple[str, str]] = ()) -> str:
+    """All of docs/mutants.md. harmless: what is not planted, and why."""
     found = list(rows)
     lines = [_line(COLUMNS), _line(["---"] * len(COLUMNS)), *(_line(_cells(row)) for row in found)]
     notes = [f"* `{row.mutant.name}`: {row.mutant.with_it}." for row in found if row.mutant.with_it]
@@ -43,6 +43,9 @@ def written(rows: Iterable[Row]) -> str:
     if notes:
         text += "\nPlanted together with the removal of what makes them harmless:\n\n"
         text += "\n".join(notes) + "\n"
+    left_out = [f"* {what}: {why}." for what, why in harmless]
+    if left_out:
+        text += "\nNot planted:\n\n" + "\n".join(left_out) + "\n"
     return text
 
 

@@ -35,3 +35,18 @@ def test_each_question_is_decided_as_if_it_had_been_asked_alone(
         assert len(told) == len(dict(told)), "decided twice"
         assert dict(told) == {q: o for q, o in expected.items() if o is not Outcome.PENDING}
         assert ballot.decided is all(t.outcome is not Outcome.PENDING for t in alone.values())
+
+
+@given(st.integers(1, 5), st.data())
+def test_a_tally_is_decided_by_the_first_votes_of_its_replicas(n: int, data: st.DataObject) -> None:
+    need = data.draw(st.integers(1, n))
+    tally = Tally(n, need)
+    first: dict[int, bool] = {}
+    expected = Outcome.PENDING
+    for replica, usable in data.draw(st.lists(st.tuples(st.integers(0, n - 1), st.booleans()))):
+        first.setdefault(replica, usable)
+        if expected is Outcome.PENDING:
+            against = len(first) - sum(first.values())
+            won, lost = sum(first.values()) >= need, n - against < need
+            expected = Outcome.WON if won else Outcome.LOST if lost else Outcome.PENDING
+        assert tally.vote(replica, usable) is expected

@@ -152,6 +152,11 @@ class ReplicaAgainstDictionary(RuleBasedStateMachine):
         """A holder process dies and another one starts under its number, knowing nothing."""
         self.holders[1] = Holder()
 
+    @rule(who=st.integers(1, 3), store_id=st.sampled_from([9, 7]))
+    def come_from_another_store(self, who: int, store_id: int) -> None:
+        """Or from a later copy of this one (7): how far it heard there says nothing here."""
+        self.holders[who] = Holder(since=1_000, store_id=store_id)
+
     @rule(step=st.integers(1, 60))
     def time_passes(self, step: int) -> None:
         self.now += step
@@ -170,8 +175,11 @@ class ReplicaAgainstDictionary(RuleBasedStateMachine):
         self.durable = {section: replace(row) for section, row in self.rows.items()}
         self.committing = False
 
-    @rule()
-    def crash(self) -> None:
+    @rule(told=st.integers(0, 3))
+    def crash(self, told: int) -> None:
+        """told: who has just renewed, and heard of promises that nobody will remember."""
+        if told:
+            self.renew(told, 1)
         self.rows = {section: replace(row) for section, row in self.durable.items()}
         self.boot()
 

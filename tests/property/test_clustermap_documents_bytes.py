@@ -1,0 +1,281 @@
+"""Documents of the map: any of them comes back as it was, anything else is a clear error.
+
+FENCE-1 and ROUTE-1 rest on epochs, floors and versions that are never misread: several versions of
+the software share one map, and people edit it by hand.
+"""
+
+import json
+from collections.abc import Callable
+from itertools import combinations
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clustermap.documents import U64_MAX, Fields, decode, encode, hex64
+from clustermap.errors import MapCorrupt
+from clustermap.model import (
+    SECTION_MAX,
+    Assignment,
+    Assignments,
+    Cluster,
+    Floor,
+    Owner,
+    Quorum,
+    Replica,
+    SetSpec,
+    node_key,
+    nodes_prefix,
+    routing_table,
+)
+from clustermap.nodes import MAX_HOT, Load, Node
+
+IDS = st.one_of(st.integers(1, 3), st.integers(1, U64_MAX))
+EPOCHS = IDS
+NAMES = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,62}", fullmatch=True)
+TEXTS = st.text(max_size=12)
+COUNTS = st.one_of(st.integers(0, 3), st.integers(0, U64_MAX))
+SECTIONS = st.one_of(st.integers(0, 99), st.integers(0, SECTION_MAX))
+OWNERS = st.builds(Owner, IDS, TEXTS)
+
+
+@st.composite
+def spans(draw: st.DrawFn) -> list[tuple[int, int]]:
+    """By rising section, not overlapping."""
+    ends = sorted(draw(st.sets(SECTIONS, max_size=8)))
+    return list(zip(ends[::2], ends[1::2], strict=False))
+
+
+@st.composite
+def assignments(draw: st.DrawFn) -> Assignments:
+    entries = []
+    for first, last in draw(spans()):
+        leaving = draw(st.booleans())
+        heir = draw(st.one_of(st.none(), OWNERS)) if leaving else None
+        owner, epoch = draw(OWNERS), draw(EPOCHS)
+        entries.append(
+            Assignment(first, last, owner.incarnation, owner.address, epoch, leaving, heir)
+        )
+    floors = tuple(Floor(first, last, draw(EPOCHS)) for first, last in draw(spans()))
+    return Assignments(draw(NAMES), draw(COUNTS), tuple(entries), floors)
+
+
+@st.composite
+def sets(draw: st.DrawFn) -> SetSpec:
+    first, last = sorted([draw(SECTIONS), draw(SECTIONS)])
+    names = draw(st.lists(NAMES, min_size=1, max_size=5, unique=True))
+    replicas = tuple(Replica(name, draw(TEXTS), draw(IDS)) for name in names)
+    r = draw(st.integers(1, len(names)))
+    w = draw(st.integers(len(names) - r + 1, len(names)))
+    return SetSpec(draw(NAMES), first, last, replicas, r, w, draw(IDS))
+
+
+HOT = st.lists(st.tuples(SECTIONS, COUNTS), max_size=4).map(tuple)
+LOADS = st.builds(Load, COUNTS, HOT, COUNTS, COUNTS, COUNTS)
+NODES = st.builds(Node, IDS, TEXTS, NAMES, st.booleans(), st.booleans(), LOADS)
+CLUSTERS = st.builds(
+    Cluster, NAMES, st.integers(1, 2**32), st.integers(1, 2**63), st.integers(1, 2**63 - 1)
+)
+DOCUMENTS = st.one_of(assignments(), sets(), NODES, CLUSTERS)
+
+
+@settings(max_examples=200)
+@given(DOCUMENTS)
+def test_every_document_comes_back_and_equal_ones_are_equal_bytes(document: Any) -> None:
+    raw = document.to_json()
+    again = type(document).from_json(raw)
+    assert again == document
+    assert again.to_json() == raw
+    assert json.loads(raw)["format"] == 1
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused_by_every_reader(raw: bytes) -> None:
+    for kind in (Assignments, SetSpec, Node, Cluster):
+        with pytest.raises(MapCorrupt, match="map document"):
+            kind.from_json(raw)
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-3, 2**65), st.floats(), TEXTS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a JSON value, by the keys that lead to it."""
+    items: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    return [place for key, inner in items for place in [(*path, key), *places(inner, (*path, key))]]
+
+
+@settings(max_examples=400)
+@given(DOCUMENTS, st.data())
+def test_a_changed_document_is_refused_or_says_just_what_it_was_changed_to(
+    document: Any, data: st.DataObject
+) -> None:
+    """Nothing is guessed, dropped or rounded on the way, wherever somebody has put his hand in."""
+    whole = json.loads(document.to_json())
+    *path, key = data.draw(st.sampled_from(places(whole)))
+    inside = whole
+    for step in path:
+        inside = inside[step]
+    how = data.draw(st.sampled_from(["remove", "replace", "replace", "add"]))
+    if how == "remove" and isinstance(inside, dict):
+        del inside[key]
+    elif how == "add" and isinstance(inside, dict):
+        inside[data.draw(st.text(min_size=1, max_size=4))] = data.draw(JSON)
+    else:
+        inside[key] = data.draw(st.one_of(JSON, st.integers(0, 5)))
+    changed = json.dumps(whole).encode()
+    try:
+        read = type(document).from_json(changed)
+    except MapCorrupt as error:
+        assert str(error).startswith("map document '")
+        return
+    told = json.loads(read.to_json())
+    assert (told, kinds(told)) == (whole, kinds(whole))
+
+
+def kinds(value: Any) -> Any:
+    """To Python True is 1 and 1 is 1.0; to JSON they are three things."""
+    if isinstance(value, dict):
+        return {key: kinds(inner) for key, inner in value.items()}
+    return [kinds(inner) for inner in value] if isinstance(value, list) else type(value)
+
+
+@given(DOCUMENTS, st.data())
+def test_a_field_that_occurs_twice_is_refused(document: Any, data: st.DataObject) -> None:
+    whole = json.loads(document.to_json())
+    name = data.draw(st.sampled_from(sorted(whole)))
+    twice = document.to_json().decode().removesuffix("}")
+    twice += f",{json.dumps(name)}:{json.dumps(whole[name])}}}"
+    with pytest.raises(MapCorrupt, match=f"{name} occurs twice"):
+        type(document).from_json(twice.encode())
+
+
+READERS: list[tuple[Callable[[Fields], object], Callable[[Any], bool]]] = [
+    (lambda fields: fields.text("x"), lambda v: isinstance(v, str)),
+    (lambda fields: fields.flag("x"), lambda v: isinstance(v, bool)),
+    (lambda fields: fields.integer("x", 0, 9), lambda v: type(v) is int and 0 <= v <= 9),
+    (lambda fields: fields.many("x", lambda f: f.finish()), lambda v: isinstance(v, list)),
+]
+
+
+@given(JSON, st.sampled_from(READERS))
+def test_a_field_is_what_its_reader_says_or_is_named(
+    value: Any, reader: tuple[Callable[[Fields], object], Callable[[Any], bool]]
+) -> None:
+    read, fits = reader
+    raw = json.dumps({"format": 1, "x": value}).encode()
+    try:
+        built = decode("thing", raw, read)
+    except MapCorrupt as error:
+        assert "map document 'thing'" in str(error)
+        assert "x" in str(error) or "JSON" in str(error)
+        assert not fits(value) or (isinstance(value, list) and value and value != [{}] * len(value))
+    else:
+        assert fits(value)
+        assert built == value or isinstance(value, list)
+
+
+@given(IDS)
+def test_ids_are_written_as_16_hex_digits(value: int) -> None:
+    raw = encode({"x": hex64(value)})
+    assert decode("thing", raw, lambda fields: fields.hex64("x")) == value
+    assert node_key("s", value).removeprefix(nodes_prefix("s")) == hex64(value)
+
+
+# -- what the values say
+
+
+@given(assignments(), st.data())
+def test_owners_and_epochs_are_found_as_by_looking_at_every_entry(
+    document: Assignments, data: st.DataObject
+) -> None:
+    spans = [(e.first, e.last, e.epoch) for e in document.entries]
+    spans += [(f.first, f.last, f.epoch) for f in document.floors]
+    ends = [end for first, last, _ in spans for end in (first, last)]
+    near = st.sampled_from([0, *ends]).flatmap(lambda end: st.integers(max(0, end - 1), end + 1))
+    first, last = sorted([data.draw(near), data.draw(near)])
+    owner = [e for e in document.entries if e.first <= first <= e.last]
+    assert document.owner(first) == (owner[0] if owner else None)
+    known = [epoch for low, high, epoch in spans if low <= last and first <= high]
+    assert document.highest_epoch(first, last) == max(known, default=0)
+
+
+@given(st.integers(-1, 6), st.integers(-1, 6), st.integers(-1, 6))
+def test_quorums_that_do_not_meet_are_refused(n: int, r: int, w: int) -> None:
+    """By trying: every R replicas must meet every W."""
+
+    def meets() -> bool:
+        reads = combinations(range(n), r)
+        return all(set(some) & set(more) for some in reads for more in combinations(range(n), w))
+
+    sound = 1 <= r <= n and 1 <= w <= n and meets()
+    try:
+        Quorum(n, r, w)
+    except ValueError:
+        assert not sound
+    else:
+        assert sound
+
+
+@st.composite
+def maps(draw: st.DrawFn) -> tuple[Cluster, dict[str, SetSpec], dict[str, Assignments]]:
+    """Two Sets, side by side or one over the other, and documents that may reach beyond them."""
+    cut = draw(st.integers(1, 18))
+    specs = {
+        name: SetSpec(name, first, last, (Replica("r", "a:1", 1),), 1, 1)
+        for name, first, last in (("a", 0, cut), ("b", cut + draw(st.integers(0, 1)), 19))
+    }
+    documents = {}
+    for name in draw(st.sets(st.sampled_from(["a", "a", "b", "b", "c"]))):
+        whole = draw(st.sampled_from([False, False, False, True])) or name not in specs
+        least, most = (0, 19) if whole else (specs[name].first, specs[name].last)
+        ends = sorted(draw(st.sets(st.integers(least, most), max_size=6)))
+        entries = tuple(
+            Assignment(first, last, 1, f"{name}:1", draw(st.integers(1, 5)), draw(st.booleans()))
+            for first, last in zip(ends[::2], ends[1::2], strict=False)
+        )
+        documents[name] = Assignments(name, draw(st.integers(0, 9)), entries)
+    return Cluster("c", 10, 200), specs, documents
+
+
+@settings(max_examples=200)
+@given(maps())
+def test_routes_are_those_of_every_section_or_the_map_is_refused_route_1(
+    drawn: tuple[Cluster, dict[str, SetSpec], dict[str, Assignments]],
+) -> None:
+    cluster, specs, documents = drawn
+    expected: dict[int, tuple[str, int]] = {}
+    sound = True
+    for name, document in documents.items():
+        for entry in document.entries:
+            for section in range(entry.first, entry.last + 1):
+                spec = specs.get(name)
+                inside = spec is not None and spec.first <= section <= spec.last
+                sound = sound and inside and section not in expected
+                expected[section] = (entry.address, entry.epoch)
+    if not sound:
+        with pytest.raises(MapCorrupt):
+            routing_table(cluster, specs, documents)
+        return
+    table = routing_table(cluster, specs, documents)
+    assert table.version == sum(document.version for document in documents.values())
+    for section in range(20):
+        route = table.lookup(section)
+        assert (route and (route.address, route.epoch)) == expected.get(section)
+
+
+def test_a_load_names_only_so_many_hot_sections() -> None:
+    Load(hot=((1, 1),) * MAX_HOT)
+    with pytest.raises(ValueError, match="hot"):
+        Load(hot=((1, 1),) * (MAX_HOT + 1))
