@@ -198,7 +198,8 @@ class Owner:
     def _renewed(self, answer: Answer, kind: Renew) -> None:
         if isinstance(answer.said, ReplicaFailed):
             return
-        version, promises = answer.said  # type: ignore[misc]
+        said: Any = answer.said
+        version, promises = said
         if kind.since[1] == answer.store + 1:
             assert version >= kind.since[0], "NRW-2: a store has forgotten promises"
         for first, last, epoch in promises:
