@@ -1,6 +1,7 @@
 """The host of one owner: what node, winning, raising, renewal and releasing do with the cores."""
 
 from collections.abc import Callable
+from typing import Any
 
 from allocsvr.acquisition import Acquisition, FenceAnswer, Stage
 from allocsvr.lease import Lease
