@@ -42,7 +42,6 @@ class Faults:
         self.spoilt: int | None = None  # the replica that is out for good
         self._open: dict[int, tuple[float, str, End]] = {}
         self._serial = 0
-        self._healed = False
         self.plotting = False  # a plot is on (plots.py)
 
     async def run(self) -> None:
@@ -92,7 +91,7 @@ class Faults:
         """End every fault: everything runs, and is connected."""
         world = self.world
         world.note("fault", "all is healed")
-        self._healed = True
+        world.healed = True
         self._end_due(float("inf"))
         world.network.clear()
         for name, place in world.places.items():
@@ -103,7 +102,7 @@ class Faults:
         """Do it after that much true time, unless all is healed by then."""
 
         def due() -> None:
-            if not self._healed:
+            if not self.world.healed:
                 action()
 
         loop = self.world.loop

@@ -197,8 +197,10 @@ class Watch:
     # -- stores
 
     def committed(self, index: int, batch: Batch) -> None:
+        store = self._world.disks[index].identity.store_id
         for record in batch.records:
             self._told(index, record)
+            self._knowing.fit(self._loop.now_ns, store, section=record.section)  # written anew
 
     def started(self, index: int) -> None:
         """A replica has come up with what its disk holds: nothing of that may have fallen."""

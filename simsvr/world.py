@@ -80,6 +80,7 @@ class World:
         self.faults: Faults
         self.graveyard: list[Any] = []
         self.crashes = 0
+        self.healed = False
         self.map_disk = MapDisk()
         self._map_rng = random.Random(f"map {plan.seed}")
         self._incarnations = 0
@@ -224,6 +225,8 @@ class World:
             place.ended = True
             host.crash()
             self._bury(host)
+            if self.healed:  # a supervisor is there again
+                self.network.at(10_000_000, partial(self.restart, host.name))
 
     def kill(self, name: str, *, silent: bool = False) -> None:
         """kill -9; silent: the whole machine, and nobody says that nobody is there."""

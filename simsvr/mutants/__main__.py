@@ -59,7 +59,10 @@ def _hunted(mutants: Sequence[Mutant], args: argparse.Namespace) -> int:
 def _found(mutant: Mutant | None, seeds: int, jobs: int) -> Found:
     """Hunt in a copy."""
     with scratch(mutant) as copy:
-        program = start(copy, HUNT, ["--seeds", str(seeds), "--jobs", str(jobs)])
+        options = ["--seeds", str(seeds), "--jobs", str(jobs)]
+        for promise in mutant.breaks if mutant is not None else ():
+            options += ["--counting", promise]
+        program = start(copy, HUNT, options)
         output, _ = program.communicate()
     if program.returncode:
         raise RuntimeError(f"{mutant.name if mutant else 'no bug'}: exit {program.returncode}")
@@ -78,12 +81,9 @@ def _retold(mutants: Sequence[Mutant], seed: int) -> int:
 
 
 def _told(row: Row, found: Found) -> str:
-    if row.caught:
-        how = f"seed {row.seed}: {row.promise}: {found.text}"
-    elif row.seed is not None:
-        how = f"NOT CAUGHT: seed {row.seed} breaks {row.promise}, which is not meant: {found.text}"
-    else:
-        how = f"NOT CAUGHT in {found.tried} seeds"
+    how = f"seed {row.seed}: {row.promise}: {found.text}" if row.caught else "NOT CAUGHT"
+    if not row.caught or found.others:
+        how += f" ({found.tried} seeds; {found.others} of them broke what does not count)"
     return f"{row.mutant.name:36} {found.cpu_s:7.1f} s  {how}"
 
 

@@ -1,5 +1,8 @@
 """Run inside of a scratch copy: seeds from 0 on, until one of them breaks a promise.
 
+Which promises count may be said: a bug that only stops everything is seen by many seeds, and not
+for what it is.
+
 Its last line is what was found, as JSON (`Found`).
 """
 
@@ -7,9 +10,11 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from simsvr.__main__ import told
@@ -20,60 +25,61 @@ OURS = ("seqsvr", "clustermap", "storesvr", "allocsvr", "arbitersvr", "seqcheck"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """seed: the lowest one that broke a promise, None: none did; tried: how many seeds were run;
-    promise, text: of its first violation; cpu_s: that all runs took together, in seconds.
+    """seed: the lowest one that broke a promise that counts, None: none did; tried: how many were
+    run; promise, text: of its first such violation; others: seeds that broke what does not count;
+    cpu_s: that all runs took together, in seconds.
     """
 
     seed: int | None
     tried: int
     promise: str = ""
     text: str = ""
+    others: int = 0
     cpu_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class One:
-    """One run: its first violation, if there is any."""
+    """One run: its first violation that counts, if there is any; whether there were others."""
 
     seed: int
     promise: str
     text: str
+    others: bool
     cpu_s: float
 
 
-def look(seed: int) -> One:
-    """Run one seed."""
+def look(seed: int, counting: tuple[str, ...] = ()) -> One:
+    """Run one seed. counting: the promises that count; none: all do."""
     began_s = time.process_time()
-    first = next(iter(run(seed, lines=0).violations), None)
+    found = run(seed, lines=0).violations
     cpu_s = time.process_time() - began_s
-    if first is None:
-        return One(seed, "", "", cpu_s)
-    return One(seed, first.promise, first.text, cpu_s)
+    counted = [v for v in found if not counting or v.promise in counting]
+    promise, text = (counted[0].promise, counted[0].text) if counted else ("", "")
+    return One(seed, promise, text, len(counted) < len(found), cpu_s)
 
 
-def hunt(first: int, seeds: int, jobs: int) -> Found:
-    """The lowest seed that breaks a promise, whichever is found first."""
-    best: One | None = None
-    tried, cpu_s = 0, 0.0
-    for one in _looked(range(first, first + seeds), jobs):
-        tried += 1
-        cpu_s += one.cpu_s
-        if one.promise and (best is None or one.seed < best.seed):
-            best = one
-        if best is not None and one.seed >= best.seed:
-            break
-    if best is None:
-        return Found(None, tried, cpu_s=cpu_s)
-    return Found(best.seed, tried, best.promise, best.text, cpu_s)
+def hunt(seeds: range, jobs: int, counting: tuple[str, ...] = ()) -> Found:
+    """The lowest of these seeds that breaks a promise."""
+    tried, others, cpu_s = 0, 0, 0.0
+    with closing(_looked(seeds, jobs, counting)) as runs:
+        for one in runs:
+            tried += 1
+            others += one.others and not one.promise
+            cpu_s += one.cpu_s
+            if one.promise:
+                return Found(one.seed, tried, one.promise, one.text, others, cpu_s)
+    return Found(None, tried, others=others, cpu_s=cpu_s)
 
 
-def _looked(seeds: range, jobs: int) -> Iterator[One]:
+def _looked(seeds: range, jobs: int, counting: tuple[str, ...]) -> Generator[One, None, None]:
+    """In the order of the seeds."""
     if jobs == 1:
-        yield from map(look, seeds)
+        yield from (look(seed, counting) for seed in seeds)
         return
     with ProcessPoolExecutor(jobs) as pool:
         try:
-            yield from pool.map(look, seeds)
+            yield from pool.map(partial(look, counting=counting), seeds)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -93,6 +99,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--counting", action="append", default=[], help="a promise that counts")
     parser.add_argument("--story", action="store_true", help="tell all of one seed")
     args = parser.parse_args()
     wrong = foreign(Path.cwd())
@@ -102,7 +109,8 @@ def main() -> int:
     if args.story:
         outcome = run(args.first)
         print(told(outcome))
-    print(json.dumps(asdict(hunt(args.first, args.seeds, args.jobs))))
+    seeds = range(args.first, args.first + args.seeds)
+    print(json.dumps(asdict(hunt(seeds, args.jobs, tuple(args.counting)))))
     return 0
 
 

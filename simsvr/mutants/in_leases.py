@@ -84,15 +84,33 @@ LEASE_BUGS = (
     ),
     Mutant(
         "fence-notice-not-sticky",
-        ("LEASE-1", "SEQ-5"),
-        "an owner that was told to stop begins again when an older raise succeeds",
+        ("LEASE-1",),
+        "an owner that was told to stop begins again with the next grant that says nothing of it",
         (
             Hunk(LEASE, "                highest[section] = epoch\n", ""),
+            Hunk(
+                LEASE,
+                '"deadline_ns", "need", "ttl_ns")',
+                '"deadline_ns", "need", "stopped", "ttl_ns")',
+            ),
+            Hunk(
+                LEASE,
+                "        self.deadline_ns = 0\n",
+                "        self.deadline_ns = 0\n        self.stopped: list[object] = []\n",
+            ),
             Hunk(
                 LEDGER,
                 "                self.lose(held)\n                lost.append(held)\n",
                 "                held.serving = False\n"
-                "                held.state = State.RAISING\n",
+                "                self.lease.stopped.append(held)\n",
+            ),
+            Hunk(
+                RENEWAL,
+                "        for promise in answer.promises:\n",
+                "        for section in self._lease.stopped:\n"
+                "            section.serving = True\n"
+                "        self._lease.stopped.clear()\n"
+                "        for promise in answer.promises:\n",
             ),
         ),
     ),
@@ -111,7 +129,7 @@ LEASE_BUGS = (
     ),
     Mutant(
         "serves-only-while-registered",
-        ("LEASE-2", "LIVE"),
+        ("LEASE-2",),
         "an owner that cannot register with the map for a while gives up what it serves",
         (
             Hunk(

@@ -34,7 +34,7 @@ STORES = (
     ),
     Mutant(
         "promise-in-memory-only",
-        ("SEQ-2", "FENCE-1", "LEASE-1", "LIVE"),
+        ("SEQ-2", "FENCE-1", "LEASE-1"),
         "a fence tells the lease holders, but its promise is not written: older raises go on",
         (
             Hunk(

@@ -36,8 +36,8 @@ class Hunk:
 class Mutant:
     """A planted bug.
 
-    breaks: ids of the promises (seqcheck.CHECKERS, or INVARIANT) any of which may be the first that
-    is seen to be broken: a bug that is seen by anything else is not understood, and not caught.
+    breaks: ids of promises (seqcheck.CHECKERS, or INVARIANT) that it breaks, of which any may be
+    seen to be broken first; nothing else counts as having caught it.
     why: what goes wrong, in one line. with_it: defences that had to be taken away too, because with
     them the bug does no harm; why that is so.
     """

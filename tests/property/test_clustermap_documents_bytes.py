@@ -169,21 +169,21 @@ READERS: list[tuple[Callable[[Fields], object], Callable[[Any], bool]]] = [
 ]
 
 
-@given(JSON, st.sampled_from(READERS))
-def test_a_field_is_what_its_reader_says_or_is_named(
-    value: Any, reader: tuple[Callable[[Fields], object], Callable[[Any], bool]]
-) -> None:
-    read, fits = reader
+@given(JSON)
+def test_a_field_is_what_its_reader_says_or_is_named(value: Any) -> None:
     raw = json.dumps({"format": 1, "x": value}).encode()
-    try:
-        built = decode("thing", raw, read)
-    except MapCorrupt as error:
-        assert "map document 'thing'" in str(error)
-        assert "x" in str(error) or "JSON" in str(error)
-        assert not fits(value) or (isinstance(value, list) and value and value != [{}] * len(value))
-    else:
-        assert fits(value)
-        assert built == value or isinstance(value, list)
+    for read, fits in READERS:
+        try:
+            built = decode("thing", raw, read)
+        except MapCorrupt as error:
+            assert str(error).startswith("map document 'thing': ")
+            assert "x" in str(error) or "JSON" in str(error)
+            assert not fits(value) or (
+                isinstance(value, list) and any(item != {} for item in value)
+            )
+        else:
+            assert fits(value)
+            assert built == value or isinstance(value, list)
 
 
 @given(IDS)

@@ -42,7 +42,6 @@ SECTIONS = 10
 SPANS = st.one_of(
     st.none(), st.tuples(st.integers(0, 9), st.integers(0, 9)).map(lambda s: (min(s), max(s)))
 )
-SIZES = st.sampled_from([None, None, None, 1, 2, 3])
 
 
 @st.composite
@@ -53,15 +52,16 @@ def wanteds(draw: st.DrawFn) -> Wanted:
     sets = []
     for index in range(count):
         span = draw(st.one_of(st.just(good[index]), st.just(good[index]), SPANS))
-        n = draw(st.integers(1, 3))
+        n = draw(st.sampled_from([3, 2, 1]))
         addresses = tuple(f"h{index}:{port}" for port in range(1, n + 1))
         sets.append(WantedSet(f"set-{index}", span, addresses))
     if draw(st.integers(0, 9)) == 9:
         sets.append(sets[0])
-    return Wanted(tuple(sets), draw(SIZES), draw(SIZES), SEQ_LIMIT, draw(st.booleans()))
+    r, w = draw(st.sampled_from([(None, None), (None, None), (2, 2), (1, 3), (1, 2), (3, None)]))
+    return Wanted(tuple(sets), r, w, SEQ_LIMIT, draw(st.booleans()))
 
 
-FLAWS = ["cluster", "set", "uid_limit", "membership", "store_id", "replica", "out", "used", "used"]
+FLAWS = ["cluster", "set", "uid_limit", "membership", "store_id", "replica", "out"]
 
 
 @st.composite
@@ -79,11 +79,10 @@ def infos(draw: st.DrawFn, wanted: Wanted) -> dict[str, pb.InfoResponse]:
                 section_size=10,
                 uid_limit=10 * SECTIONS,
             )
-    everybody = draw(st.booleans())
-    if everybody and draw(st.booleans()):
-        for info in said.values():
-            info.sections = 4
-    for flaw in draw(st.lists(st.sampled_from(FLAWS), max_size=2)):
+    used = draw(st.sampled_from(["nobody", "nobody", "all", "some"]))
+    for info in said.values():
+        info.sections = 4 * (used == "all" or (used == "some" and draw(st.booleans())))
+    for flaw in draw(st.lists(st.sampled_from(FLAWS), max_size=1)):
         info = said[draw(st.sampled_from(sorted(said)))]
         if flaw in ("cluster", "set"):
             setattr(info, flaw, "other")
@@ -95,10 +94,8 @@ def infos(draw: st.DrawFn, wanted: Wanted) -> dict[str, pb.InfoResponse]:
             info.store_id = 1
         elif flaw == "replica":
             info.replica = "r-1"
-        elif flaw == "out":
-            info.out_of_quorum = "corrupt"
         else:
-            info.sections = 7
+            info.out_of_quorum = "corrupt"
     return said
 
 

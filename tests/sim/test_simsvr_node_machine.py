@@ -284,5 +284,5 @@ class WholeCluster(RuleBasedStateMachine):
         return self.stage.world.transcript.show(SHOWN)
 
 
-WholeCluster.TestCase.settings = settings(max_examples=75, stateful_step_count=50)
+WholeCluster.TestCase.settings = settings(max_examples=65, stateful_step_count=50)
 TestWholeCluster = WholeCluster.TestCase
