@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["Alloc"].full_name
 # The longest legal request is about 60 KB; what is longer than this never reaches Python.
 MAX_MESSAGE_BYTES = 1 << 20
+# Refusals that are worth the size of a table: of others this node may know no better.
+_TABLE_HELPS = frozenset({"NOT_OWNER", "LEASE_EXPIRED", "DRAINING", "STALE_EPOCH"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +319,7 @@ class AllocService:
         """A single call fails as a whole."""
         for index, reason in answers.failures:
             refused = self._explained(batch, index, reason)
-            if TABLE[reason].reroute and self._node.table:
+            if reason in _TABLE_HELPS and self._node.table:
                 refused.table = self._wire_table()
             raise refused
 

@@ -64,7 +64,11 @@ class DataLoss(SeqError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One row: the status on the wire, the exception, and what a client does of its own accord."""
+    """One row: the status on the wire, the exception, and what a client does of its own accord.
+
+    reroute: ask other nodes too. Whoever is not able to serve may be cut off from all the others,
+    and is then the last to hear that somebody else does.
+    """
 
     status: grpc.StatusCode
     error: type[SeqError]
@@ -76,9 +80,9 @@ _S = grpc.StatusCode
 
 TABLE: dict[str, Outcome] = {
     "NOT_OWNER": Outcome(_S.FAILED_PRECONDITION, Unavailable, retry=True, reroute=True),
-    "ACQUIRING": Outcome(_S.UNAVAILABLE, Unavailable, retry=True),
+    "ACQUIRING": Outcome(_S.UNAVAILABLE, Unavailable, retry=True, reroute=True),
     "LEASE_EXPIRED": Outcome(_S.UNAVAILABLE, LeaseExpired, retry=True, reroute=True),
-    "STORE_UNAVAILABLE": Outcome(_S.UNAVAILABLE, StoreUnavailable, retry=True),
+    "STORE_UNAVAILABLE": Outcome(_S.UNAVAILABLE, StoreUnavailable, retry=True, reroute=True),
     "DRAINING": Outcome(_S.UNAVAILABLE, Unavailable, retry=True, reroute=True),
     "STALE_EPOCH": Outcome(_S.ABORTED, Unavailable, retry=True, reroute=True),
     "OVERLOADED": Outcome(_S.RESOURCE_EXHAUSTED, Overloaded, retry=True),

@@ -69,6 +69,23 @@ def test_callers_find_their_way_when_the_map_went_back_and_every_node_is_new(see
     played(script, seed)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_callers_leave_an_owner_that_is_cut_off_from_all_but_them(seed: int) -> None:
+    """It said that it could not reach its stores, for ever, and nobody asked another node."""
+
+    async def script(stage: Stage) -> None:
+        await stage.serves()
+        owner = stage.owner(0)
+        assert owner is not None
+        last = await stage.next(0)
+        others = [name for name in stage.world.places if name != owner]
+        stage.cut(*((owner, other) for other in others))
+        await stage.serves(0, without=owner)
+        assert await _in_the_end(stage, 0) > last
+
+    played(script, seed)
+
+
 async def _in_the_end(stage: Stage, uid: int) -> int:
     """A number, with as many calls as it takes."""
     until_ns = stage.world.loop.now_ns + 15 * 10**9
