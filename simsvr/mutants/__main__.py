@@ -14,7 +14,7 @@ from simsvr.mutants import catalogue
 from simsvr.mutants.hunt import Found
 from simsvr.mutants.patches import DoesNotApply, Mutant
 from simsvr.mutants.scratch import scratch, start
-from simsvr.mutants.table import Row, again, written
+from simsvr.mutants.table import Row, again, inserted, written
 
 SOUND = 20
 HUNT = "simsvr.mutants.hunt"
@@ -50,7 +50,9 @@ def _hunted(mutants: Sequence[Mutant], args: argparse.Namespace) -> int:
         rows.append(row)
         print(_told(row, found), flush=True)
     if args.write:
-        args.write.write_text(written(rows, catalogue.HARMLESS))
+        document = args.write.read_text(encoding="utf-8")
+        table = written(rows, catalogue.HARMLESS)
+        args.write.write_text(inserted(document, table), encoding="utf-8")
     missed = [row.mutant.name for row in rows if not row.caught]
     print(f"{len(rows) - len(missed)} of {len(rows)} caught", *missed)
     return 1 if missed else 0
@@ -94,7 +96,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="only this one, with its story")
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
     parser.add_argument("--sound", type=int, default=SOUND, help=f"seeds without a bug ({SOUND})")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="the table, in Markdown")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into this page")
     args = parser.parse_args(argv)
     if args.write:
         args.write = args.write.resolve()

@@ -1,18 +1,12 @@
-"""The table of what was hunted, for docs/mutants.md. Pure."""
+"""The table of what was hunted, for docs/TESTING.md. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from simsvr.mutants.patches import Mutant
 
-HEAD = """\
-<!-- Written by `python -m simsvr.mutants --write docs/mutants.md`. -->
-
-Each row is a bug that was planted in a copy of the source, and the first seed of the simulator, of
-0, 1, 2 ..., in which a checker saw it. `make mutants` repeats all of it; the sound source passes
-these seeds.
-
-"""
+BEGIN = "<!-- planted bugs: python -m simsvr.mutants --write docs/TESTING.md -->"
+END = "<!-- end of planted bugs -->"
 COLUMNS = ("bug", "what goes wrong", "breaks", "seen by", "seeds needed", "again")
 
 
@@ -35,11 +29,11 @@ def again(name: str, seed: int) -> str:
 
 
 def written(rows: Iterable[Row], harmless: Iterable[tuple[str, str]] = ()) -> str:
-    """All of docs/mutants.md. harmless: what is not planted, and why."""
+    """The table and its notes. harmless: what is not planted, and why."""
     found = list(rows)
     lines = [_line(COLUMNS), _line(["---"] * len(COLUMNS)), *(_line(_cells(row)) for row in found)]
     notes = [f"* `{row.mutant.name}`: {row.mutant.with_it}." for row in found if row.mutant.with_it]
-    text = HEAD + "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
     if notes:
         text += "\nPlanted together with the removal of what makes them harmless:\n\n"
         text += "\n".join(notes) + "\n"
@@ -47,6 +41,15 @@ def written(rows: Iterable[Row], harmless: Iterable[tuple[str, str]] = ()) -> st
     if left_out:
         text += "\nNot planted:\n\n" + "\n".join(left_out) + "\n"
     return text
+
+
+def inserted(document: str, table: str) -> str:
+    """The document with this table between its marks. Raises ValueError where it has none."""
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"there is no place between {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n\n{table}\n{END}{after}"
 
 
 def _cells(row: Row) -> list[str]:

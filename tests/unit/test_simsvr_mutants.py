@@ -80,3 +80,12 @@ def test_the_table_says_what_was_seen_and_how_to_see_it_again() -> None:
 def test_every_plot_is_drawn_by_plans() -> None:
     assert tuple(PLOTS) == PLOT_KINDS
     assert set(MAP_KINDS) < set(ALL_KINDS)
+
+
+def test_the_table_goes_between_its_marks_and_nothing_else_changes() -> None:
+    page = (ROOT / "docs" / "TESTING.md").read_text(encoding="utf-8")
+    once = table.inserted(page, "| a table |\n")
+    assert "| a table |" in once
+    assert table.inserted(once, "| another |\n") == table.inserted(page, "| another |\n")
+    with pytest.raises(ValueError, match="no place"):
+        table.inserted("a page without marks", "")
