@@ -33,6 +33,7 @@ from simsvr.channels import Channel, Server
 from simsvr.disks import SimDisk, SimEngine
 from simsvr.hosts import Host, HostClock
 from simsvr.loop import SimLoop
+from storesvr.port import Batch
 from storesvr.replica import Replica
 from storesvr.service import StoreService, add_to_server
 
@@ -63,7 +64,12 @@ class WatchedReplica(Replica):
     def __init__(self, loop: SimLoop, *args: Any, **options: Any) -> None:
         self._loop = loop
         self.accepted: dict[tuple[int, int, int, int], int] = {}
+        self.on_staged: Callable[[], None] = lambda: None
         super().__init__(*args, **options)
+
+    def take_staged(self) -> Batch:
+        self.on_staged()
+        return super().take_staged()
 
     def raise_max(
         self, incarnation: int, entries: Sequence[tuple[int, int, int]]
@@ -108,6 +114,7 @@ async def store(world: "World", host: Host, index: int, disk: SimDisk) -> None:
 
     service = WatchedStore(replica, engine, now_ns=lambda: host.boot_ns, fatal=fatal)
     service.world, service.index, service.replica = world, index, replica
+    replica.on_staged = lambda: world.watch.staged(index)
     world.services[host.name] = service
     add_to_server(service, handlers)  # type: ignore[arg-type]
     Server(world.wires, host, world.store_address(index), *handlers.all)

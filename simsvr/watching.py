@@ -53,6 +53,8 @@ class Watch:
         self._never_falls = seqcheck.NeverFalls(n=plan.stores, w=plan.w)
         self._knowing = seqcheck.OnlyThoseWhoKnow()
         self._given: dict[bytes, int] = {}
+        self._staged_ns: dict[int, int] = {}  # of a replica's last commit
+        self._spoilt_ns: dict[tuple[int, int], int] = {}  # by store id and section
         self._open_calls: dict[int, tuple[Any, Sequence[int], int, int]] = {}
         self._fencing = seqcheck.Fencing(n=plan.stores, r=plan.r, w=plan.w)
         self._one_owner = seqcheck.OneOwner()
@@ -196,11 +198,17 @@ class Watch:
 
     # -- stores
 
+    def staged(self, index: int) -> None:
+        """What a replica writes next is settled."""
+        self._staged_ns[index] = self._loop.now_ns
+
     def committed(self, index: int, batch: Batch) -> None:
         store = self._world.disks[index].identity.store_id
         for record in batch.records:
             self._told(index, record)
-            self._knowing.fit(self._loop.now_ns, store, section=record.section)  # written anew
+            if self._staged_ns[index] <= self._spoilt_ns.get((store, record.section), -1):
+                # Written anew, and what is written was read while it was sound.
+                self._knowing.fit(self._loop.now_ns, store, section=record.section)
 
     def started(self, index: int) -> None:
         """A replica has come up with what its disk holds: nothing of that may have fallen."""
@@ -241,6 +249,7 @@ class Watch:
     def spoilt(self, index: int, section: int, why: str) -> None:
         store = self._world.disks[index].identity.store_id
         self._knowing.unfit(self._loop.now_ns, store, why, section=section)
+        self._spoilt_ns[store, section] = self._loop.now_ns
 
     def lost(self, index: int, why: str) -> None:
         """The disk of a replica is another one from now on."""
