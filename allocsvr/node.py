@@ -265,7 +265,7 @@ class AllocNode:
         return self.router.table
 
     def known_beyond(self, version: int) -> None:
-        """A caller's table is of a later version than ours, and has led it here wrongly."""
+        """A caller's table is of no earlier version than ours, and has led it here wrongly."""
         self._beyond = max(self._beyond, version)
 
     @property
@@ -350,9 +350,9 @@ class AllocNode:
             before = now
 
     def _catch_up(self, version: int) -> None:
-        """Callers have held a newer table for longer than a watch is late: the map went back."""
+        """Callers have held another table for longer than a watch is late: the map went back."""
         table, own = self.table, self._view.assignments(self.spec.name)
-        if table is not None and own is not None and version > table.version:
+        if version and table is not None and own is not None and version >= table.version:
             leap = min(version - table.version, MAX_LEAP)
             self.reporting.raise_version(own.version + leap + 1)
 

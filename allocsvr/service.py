@@ -335,7 +335,8 @@ class AllocService:
         if not known or not version:
             return None
         wrong = answers is not None and any(r == "NOT_OWNER" for _, r in answers.failures)
-        if wrong and known > version:
+        # A table of the same version that leads here has other routes: it is of another history.
+        if wrong and known >= version:
             self._node.known_beyond(known)
         return self._wire_table() if known < version or wrong else None
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from clustermap import placement
 from clustermap.model import Assignments, assignments_key
 from seqsvr.client import AsyncClient
 from seqsvr.errors import SeqError
@@ -172,6 +173,14 @@ class Stage:
     def assign(self, first: int, last: int, name: str, *, planned: bool) -> None:
         """Write into the map that a node should have sections; planned: after a release."""
         self.world.assign(first, last, self.world.nodes[name], planned=planned)
+
+    def level_with(self, client: str) -> None:
+        """Give the map the version of a client's table."""
+        table = self._callers[client][1].table()
+        if table is not None:
+            version = table.version
+            key = assignments_key(self.world.plan.set_name)
+            self.world.edit_map(key, lambda old: placement.raise_version(old, version))
 
     def cut(self, *pairs: tuple[str, str], both: bool = True) -> None:
         """No messages between these, or (both=False) from the first to the second only."""
