@@ -37,12 +37,13 @@ cluster: $(STAMP)
 	@set -- $(BIN)/python examples/local-cluster/cluster.py --data $(CLUSTER_DATA) \
 		--base-port $(PORT) $(KILL:%=--kill-every %); $(FOREGROUND)
 
-# Side by side, since much of the time of tests with processes is waiting.
+# Side by side, since much of the time of tests with processes is waiting; what only computes gives
+# way to what has leases to keep.
 test: $(STAMP)
 	$(MAKE) --jobs 3 --output-sync=line test-pure test-integration test-e2e
 
 test-pure: check
-	$(BIN)/python -m pytest tests/unit tests/property tests/model tests/sim
+	nice -n 10 $(BIN)/python -m pytest tests/unit tests/property tests/model tests/sim
 
 test-integration: $(STAMP)
 	$(BIN)/python -m pytest tests/integration

@@ -219,7 +219,8 @@ def test_a_node_that_leaves_says_so_and_answers_until_its_callers_know(world: On
         eventually(lambda: serves(calls), "sections, through the other node")
         stub: Any = health_pb2_grpc.HealthStub(channel)
         watched = stub.Watch(health_pb2.HealthCheckRequest(service="seqsvr.ready"), timeout=60)
-        assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+        while next(watched).status != health_pb2.HealthCheckResponse.SERVING:
+            pass  # it looks every now and then whether it is ready
         before = calls.next_many(UIDS)
         first.process.terminate()
         assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
