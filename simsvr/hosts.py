@@ -128,6 +128,7 @@ class Host:
         if self.crashed:
             return
         self.life = Life.CRASHED  # what waits is kept: a task that never began hangs on its turn
+        self.loop.keep_tasks_of(self)
         for told in self.on_crash:
             told(silent)
 

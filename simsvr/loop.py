@@ -99,6 +99,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.wires: Any = None  # channels.Wires
         self._timers: list[tuple[int, int, Turn]] = []
         self._soon: deque[Turn] = deque()
+        self._kept: list[SimTask] = []  # of hosts that have crashed
         self.serials = count(1)
         self._sunk = False
         self.set_task_factory(self._new_task)  # type: ignore[arg-type]
@@ -224,6 +225,10 @@ class SimLoop(asyncio.BaseEventLoop):
         context = options.get("context")
         task.host = HOST.get() if context is None else context.get(HOST)
         return task
+
+    def keep_tasks_of(self, host: Host) -> None:
+        """Until the end: that Python takes them apart, whenever it does, is no event of the run."""
+        self._kept += self.tasks_of(host)
 
     def tasks_of(self, host: Host) -> list[SimTask]:
         """Those that have not ended."""

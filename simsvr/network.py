@@ -49,7 +49,7 @@ class Network:
         self.rng = rng
         self.hosts: dict[str, Host] = {}
         self.everywhere = Weather()
-        self.sent = self.lost = self.doubled = 0
+        self.sent = 0
         self.dark: set[str] = set()  # names of hosts without power
         self._weather: dict[tuple[str, str], Weather] = {}
 
@@ -73,7 +73,6 @@ class Network:
         self.sent += 1
         delay_ns = self.delay_ns(source, target)
         if delay_ns is None:
-            self.lost += 1
             return False
         self.at(delay_ns, deliver)
         return True
@@ -83,7 +82,6 @@ class Network:
         self.sent += 1
         delay_ns = self.delay_ns(source, host.name)
         if delay_ns is None:
-            self.lost += 1
             return False
         self.loop.at_ns(self.loop.now_ns + delay_ns, deliver, *args, context=host.context)
         return True
@@ -101,9 +99,7 @@ class Network:
     def doubles(self, source: str, target: str) -> bool:
         """Whether a message that may be doubled is."""
         share = self.between(source, target).duplicates
-        doubled = bool(share) and self.rng.random() < share
-        self.doubled += doubled
-        return doubled
+        return bool(share) and self.rng.random() < share
 
     def at(self, delay_ns: int, deliver: Callable[[], None]) -> None:
         """After that much true time."""

@@ -256,7 +256,7 @@ class World:
 
     def _bury(self, host: Host) -> None:
         """Its objects are kept to the end: that Python takes them apart is no event of the run."""
-        self.graveyard.append((host, self.loop.tasks_of(host)))
+        self.graveyard.append(host)
         self.graveyard.append(self.nodes.pop(host.name, None))
         self.graveyard.append(self.services.pop(host.name, None))
         self.watch.crashed(host)

@@ -2,11 +2,11 @@
 
 import shutil
 import time
-from pathlib import Path
 
 import pytest
 
 from real_cluster.cluster import RealCluster
+from real_cluster.harm import flipped_records
 from real_cluster.load import under_load
 from real_cluster.program import Program, says_ready
 
@@ -85,7 +85,7 @@ def test_a_replica_whose_records_have_a_flipped_byte_is_not_counted_and_not_miss
         load = shaken.load
         store.kill()
         shutil.copytree(data, data.with_suffix(".good"))
-        assert _flipped_records(data / "data.mdb") >= cluster.shape.sections
+        assert flipped_records(data / "data.mdb") >= cluster.shape.sections
         store.spawn()
         load.until(lambda: _out_of_quorum(cluster, store), f"{store} to see what it has")
         load.flows()
@@ -98,16 +98,6 @@ def test_a_replica_whose_records_have_a_flipped_byte_is_not_counted_and_not_miss
         store.start()
         load.flows()
     assert shaken.row.failed == 0 and shaken.row.jumps == 0
-
-
-def _flipped_records(file: Path) -> int:
-    """Flip the lowest bit of max_seq in every record, also in pages that are no longer in use."""
-    content, flipped, at = bytearray(file.read_bytes()), 0, -1
-    while (at := content.find(b"SQRC", at + 1)) >= 0:
-        content[at + 47] ^= 1
-        flipped += 1
-    file.write_bytes(content)
-    return flipped
 
 
 def _out_of_quorum(cluster: RealCluster, store: Program) -> bool:
