@@ -20,7 +20,7 @@ from allocsvr.peers import Peers
 PAUSE_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch:
     """Entries of one request. counts: one per uid, or empty (each 1; always so for current).
 
@@ -75,14 +75,17 @@ class Answering:
     def __init__(self, node: AllocNode, peers: Peers) -> None:
         self._node = node
         self._peers = peers
+        self._ledger = node.ledger
+        self._now_ns = node.clock.now_ns
+        self._numbers = node.metrics.numbers
 
     def now(self, batch: Batch) -> Answers:
         """Answer what can be answered without waiting. Runs to completion."""
-        now_ns = self._node.clock.now_ns()
+        now_ns = self._now_ns()
         if batch.current:
-            return self._node.ledger.current_batch(batch.uids, now_ns)
-        answers = self._node.ledger.next_batch(batch.uids, batch.counts, now_ns)
-        self._node.metrics.numbers.inc(handed_out(batch, answers))
+            return self._ledger.current_batch(batch.uids, now_ns)
+        answers = self._ledger.next_batch(batch.uids, batch.counts, now_ns)
+        self._numbers.inc(answers.numbers)
         return answers
 
     def later(self, batch: Batch, answers: Answers) -> Later:
@@ -126,9 +129,8 @@ class Answering:
             for task in groups:
                 task.cancel()
 
-    async def all(self, batch: Batch, timeout_s: float) -> Answers:
-        """Every entry, whatever it takes."""
-        answers = self.now(batch)
+    async def rest(self, batch: Batch, answers: Answers, timeout_s: float) -> Answers:
+        """What `now` has answered, with the rest of it, whatever that takes."""
         later = self.later(batch, answers)
         if later:
             async for indexes, part in self.each(batch, later, timeout_s):

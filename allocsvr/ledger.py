@@ -8,22 +8,36 @@ taken: every call in it had begun by then. From there to the last number nothing
 
 A uid that occurs twice in a batch gets rising numbers, so once one of its entries waits for the
 window, the later ones wait behind it.
+
+A batch of VECTOR_FROM entries and more is tried as a whole first (counters.py): that goes well
+where every entry is plain, which `Section` sees to by showing nothing of itself that it is not
+serving. Whatever is special goes through the loop, entry by entry.
 """
 
 from collections.abc import Callable, Container, Sequence
 
+import numpy as np
+
+from allocsvr.counters import Counters
 from allocsvr.lease import Lease, Promises
 from allocsvr.section import EXHAUSTED, USED_UP, Section, State
 from seqsvr.invariants import require
 from seqsvr.sections import MAX_COUNT, Layout
 
+VECTOR_FROM = 48
+"""Entries from which on numpy's overhead is worth it."""
+
 
 class Answers:
-    """Entries of one batch, by index; an entry that failed or waits has seq 0 and epoch 0."""
+    """Entries of one batch, by index; an entry that failed or waits has seq 0 and epoch 0.
 
-    __slots__ = ("epochs", "exact", "failures", "seqs", "waiting")
+    numbers: how many were taken, all together.
+    """
+
+    __slots__ = ("epochs", "exact", "failures", "numbers", "seqs", "waiting")
 
     def __init__(self, size: int) -> None:
+        self.numbers = 0
         self.seqs = [0] * size
         self.epochs = [0] * size
         self.exact: list[bool] = []
@@ -34,9 +48,11 @@ class Answers:
 class Ledger:
     """The sections of one node and the right to answer for them."""
 
-    def __init__(self, layout: Layout, lease: Lease) -> None:
+    def __init__(self, layout: Layout, lease: Lease, vector_from: int = VECTOR_FROM) -> None:
         self.layout = layout
         self.lease = lease
+        self.vector_from = vector_from
+        self.counters = Counters(layout.section_size, layout.sections)
         self.promises = Promises()
         self.sections: dict[int, Section] = {}
         self.acquiring: set[int] = set()
@@ -46,8 +62,36 @@ class Ledger:
 
     def next_batch(self, uids: Sequence[int], counts: Sequence[int], now_ns: int) -> Answers:
         """Take counts[i] numbers (each 1 if `counts` is empty) for uids[i]."""
-        answers = Answers(len(uids))
         lapsed = not self.lease.held(now_ns)
+        if len(uids) >= self.vector_from and not lapsed:
+            answers = self._at_once(uids, counts)
+            if answers is not None:
+                return answers
+        return self._one_by_one(uids, counts, lapsed)
+
+    def _at_once(self, uids: Sequence[int], counts: Sequence[int]) -> Answers | None:
+        """All of them, or none: see Counters.take."""
+        size, each = len(uids), None
+        if counts:
+            each = np.array(counts, np.int64)
+            if each.min() < 1 or each.max() > MAX_COUNT:
+                return None
+        taken = self.counters.take(
+            np.array(uids, np.uint64), 1 if each is None else each, self.layout.uid_limit
+        )
+        if taken is None:
+            return None
+        answers = Answers(0)
+        answers.seqs = taken.seqs.tolist()
+        epochs = taken.epochs
+        one = int(epochs[0])
+        same = not np.count_nonzero(epochs != one)
+        answers.epochs = [one] * size if same else epochs.tolist()
+        answers.numbers = size if each is None else int(each.sum())
+        return answers
+
+    def _one_by_one(self, uids: Sequence[int], counts: Sequence[int], lapsed: bool) -> Answers:
+        answers = Answers(len(uids))
         size, limit = self.layout.section_size, self.layout.uid_limit
         sections, seqs, epochs = self.sections, answers.seqs, answers.epochs
         behind: set[int] = set()
@@ -67,6 +111,7 @@ class Ledger:
             if seq > 0:
                 seqs[index] = seq
                 epochs[index] = section.epoch
+                answers.numbers += count
             elif seq == EXHAUSTED:
                 answers.failures.append((index, "SEQUENCE_EXHAUSTED"))
             else:
@@ -120,6 +165,9 @@ class Ledger:
         """A section that was fenced, and waited for, is on its way to its first raise."""
         require(section.state is State.RAISING, "a section is admitted before its first raise")
         self.acquiring.discard(section.id)
+        before = self.sections.get(section.id)
+        if before is not None:
+            self.lose(before)
         self.sections[section.id] = section
 
     def raised(self, section: Section, max_seq: int) -> None:
@@ -132,18 +180,15 @@ class Ledger:
                 self.promises.highest(section.id) <= section.epoch,
                 "a section is lost to a promise above its epoch",
             )
-            section.state = State.SERVING
-            section.serving = True
+            section.serve()
 
     def leave(self, section: Section) -> None:
         """Stop serving, for a planned hand-over."""
         if section.state is not State.LOST:
-            section.state = State.LEAVING
-        section.serving = False
+            section.leave()
 
     def lose(self, section: Section) -> None:
         """Stop serving at once and forget the counters: somebody else's now, or nobody's."""
-        section.serving = False
-        section.state = State.LOST
+        section.lose()
         if self.sections.get(section.id) is section:
             del self.sections[section.id]

@@ -91,7 +91,7 @@ def explained(
 
 def next_batch(request: pb.BatchGetSeqRequest) -> Batch:
     """Raises Refused where the batch as a whole is out of bounds."""
-    uids, counts = list(request.uids), list(request.counts)
+    uids, counts = request.uids, request.counts
     check_size(len(uids))
     if counts and len(counts) != len(uids):
         text = f"counts has {len(counts)} entries, uids {len(uids)}: as many, or none"
@@ -101,7 +101,7 @@ def next_batch(request: pb.BatchGetSeqRequest) -> Batch:
 
 def current_batch(request: pb.BatchGetCurSeqRequest) -> Batch:
     """Raises Refused where the batch as a whole is out of bounds."""
-    uids = list(request.uids)
+    uids = request.uids
     check_size(len(uids))
     return Batch(True, uids, (), forwards(request), request.route_version)
 

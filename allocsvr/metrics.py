@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from allocsvr.spreads import Spreads
+
 _LATENCY = (
     0.0001,
     0.00025,
@@ -42,16 +44,14 @@ class Metrics:
             ["rpc", "reason"],
             registry=r,
         )
-        self.request_seconds = Histogram(
+        self.request_seconds = Spreads(
             "seqsvr_request_seconds",
             "Time from a request's arrival to its (last) answer.",
-            ["rpc"],
-            buckets=_LATENCY,
-            registry=r,
+            "rpc",
+            _LATENCY,
+            r,
         )
-        self.batch_entries = Histogram(
-            "seqsvr_batch_entries", "Entries per batch.", ["rpc"], buckets=_SIZES, registry=r
-        )
+        self.batch_entries = Spreads("seqsvr_batch_entries", "Entries per batch.", "rpc", _SIZES, r)
         self.raises = Counter(
             "seqsvr_raises", "Raises of max_seq, by section.", ["outcome"], registry=r
         )

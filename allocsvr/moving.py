@@ -180,8 +180,8 @@ class Moving:
             if not self._leaves(document, s, epoch) or (section and section.epoch != epoch):
                 later.append(s)
                 continue
-            if section is not None and section.pages is not None:
-                pages += len(section.pages) - section.pages.count(None)
+            if section is not None:
+                pages += sum(1 for _ in section.pages())
             if chunk and pages > MAX_PAGES:
                 break
             chunk[s] = epoch

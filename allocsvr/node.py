@@ -12,7 +12,6 @@ The map may be late, silent or wrong. Nothing here serves a section because the 
 import asyncio
 import logging
 import random
-from array import array
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from allocsvr.acquisition import Acquisition
 from allocsvr.intent import Intent
 from allocsvr.lagging import watch_loop
 from allocsvr.lease import Lease
-from allocsvr.ledger import Ledger
+from allocsvr.ledger import VECTOR_FROM, Ledger
 from allocsvr.metrics import Metrics
 from allocsvr.moving import Moving
 from allocsvr.pictures import MapView
@@ -33,7 +32,7 @@ from allocsvr.renewal import Renewal
 from allocsvr.repairing import PERIOD_S, Repairing
 from allocsvr.replicas import QUICK_S, Replicas, ReplicaTransport
 from allocsvr.reporting import RETRY_S, Reporting
-from allocsvr.section import MAX_STEP, Section, State
+from allocsvr.section import MAX_STEP, Pages, Section, State
 from allocsvr.waiting import Waiting
 from allocsvr.winning import CHUNK, Winning
 from clustermap.clock import Clock
@@ -58,7 +57,10 @@ MAX_LEAP = 2**32
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Times in seconds; step in numbers; max_drift as a fraction. Raises ValueError."""
+    """Times in seconds; step in numbers; max_drift as a fraction. Raises ValueError.
+
+    vector_from: entries from which on a batch is tried as a whole (ledger.py).
+    """
 
     step: int = STEP
     lease_ttl_s: float = LEASE_TTL_S
@@ -66,6 +68,7 @@ class Options:
     replica_timeout_s: float = REPLICA_TIMEOUT_S
     max_waiting: int = 100_000
     repair_period_s: float = PERIOD_S
+    vector_from: int = VECTOR_FROM
 
     def __post_init__(self) -> None:
         if not 1 <= self.step <= MAX_STEP:
@@ -101,7 +104,7 @@ class AllocNode:
         quorum = spec.quorum
         ttl_ns = int(self.options.lease_ttl_s * 1e9)
         lease = Lease(quorum.n, quorum.w, ttl_ns, self.options.max_drift)
-        self.ledger = Ledger(cluster.layout, lease)
+        self.ledger = Ledger(cluster.layout, lease, self.options.vector_from)
         self.settled = asyncio.Event()
         self.waiting = Waiting(self.options.max_waiting)
         self.reporting = Reporting(
@@ -359,9 +362,7 @@ class AllocNode:
     def _still_wanted(self, section: int, epoch: int) -> bool:
         return not self.ledger.draining and self._intent.desired.get(section) == epoch
 
-    def _new_section(
-        self, attempt: Acquisition, base: int, pages: "list[array[int] | None] | None"
-    ) -> Section:
+    def _new_section(self, attempt: Acquisition, base: int, pages: Pages | None) -> Section:
         section = Section(
             attempt.section,
             attempt.epoch,
@@ -371,6 +372,7 @@ class AllocNode:
             step=self.options.step,
             seq_limit=self.cluster.seq_limit,
             on_hungry=self._raising.want,
+            counters=self.ledger.counters,
             pages=pages,
         )
         self._raising.want(section)

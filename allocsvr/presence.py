@@ -168,7 +168,7 @@ class Presence:
         while True:
             await asyncio.sleep(SAMPLE_S)
             now_s = loop.time()
-            taken: list[tuple[int, int]] = []
+            taken = self._node.ledger.counters.taken()
             serving = 0
             for at, section in enumerate(list(self._node.ledger.sections.values())):
                 serving += section.serving

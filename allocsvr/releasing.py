@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from allocsvr.metrics import Metrics
 from allocsvr.quorum import Outcome, Tally
 from allocsvr.replicas import Replicas, ReplicaTransport
-from allocsvr.section import Section
+from allocsvr.section import Section, State
 from allocsvr.snapshot import encode
 from clustermap.errors import ReplicaFailed
 from seqsvr.v1 import store_pb2 as pb
@@ -58,6 +58,8 @@ class Releasing:
         chunk: list[pb.ReleaseEntry] = []
         size = 0
         for section in sections:
+            if section.state is not State.LEAVING:
+                continue  # it was lost meanwhile, and its counters with it
             entry = pb.ReleaseEntry(
                 section=section.id, epoch=section.epoch, snapshot=encode(section)
             )
@@ -66,7 +68,7 @@ class Releasing:
                 chunk, size = [], 0
             chunk.append(entry)
             size += len(entry.snapshot)
-            if section.pages is not None:
+            if section.touched:
                 await asyncio.sleep(0)  # a full one takes milliseconds: others have their turn
         if chunk:
             yield chunk

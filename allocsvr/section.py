@@ -2,28 +2,32 @@
 
 A section starts at a *base*: the ceiling that its owner found (M of docs/PROTOCOL.md, section 4),
 or the base its predecessor left with its snapshot. `cur_seq` of a uid is kept as the distance above
-the base, in pages of 256 uids that exist only once one of their uids was used: an untouched uid is
-at the base. So a distance above 0 (or a base of 0) says that cur_seq was really handed out; a
-distance of 0 that it is a ceiling. A section that starts from a ceiling has base = found; one that
-starts from a snapshot asks for a window above its highest number in use, not above `found`, or
-every graceful restart would lift max_seq by a step (SEQ-5).
+the base, in the node's cells (counters.py), of which a section has some only once one of its uids
+was used: an untouched uid is at the base. So a distance above 0 (or a base of 0) says that cur_seq
+was really handed out; a distance of 0 that it is a ceiling. A section that starts from a ceiling
+has base = found; one that starts from a snapshot asks for a window above its highest number in use,
+not above `found`, or every graceful restart would lift max_seq by a step (SEQ-5).
 
 Obligations: `take` never passes max_seq, which is durable on W replicas before it gets here
 (SEQ-3), and it runs to completion, so check and increment are one step. When any uid crosses the
 low-water mark, half a step below max_seq, the section is *hungry* and says so once; the owner
 raises max_seq in the background. `raised` only ever lifts.
+
+The step follows demand: it doubles from one raise to the next as long as a section asks more than
+once in HOT_NS, however fast its fastest uid is, and halves where it asks less than once in COLD_NS.
 """
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 
+import numpy as np
+
+from allocsvr.counters import Cells, Counters
 from seqsvr.sections import SEQ_LIMIT, STEP
 
-PAGE_BITS = 8
-PAGE_SIZE = 1 << PAGE_BITS
-PAGE_MASK = PAGE_SIZE - 1
-_BLANK = bytes(8 * PAGE_SIZE)
+PAGE_SIZE = 256
+"""Counters of a snapshot's block."""
 
 MAX_STEP = 1024 * STEP
 HOT_NS = 1_000_000_000
@@ -31,6 +35,9 @@ COLD_NS = 60_000_000_000
 
 USED_UP = 0
 EXHAUSTED = -1
+
+Pages = list["array[int] | None"]
+"""Distances by page of PAGE_SIZE, as a snapshot has them; None: all of them are 0."""
 
 
 class State(Enum):
@@ -47,6 +54,8 @@ class Section:
 
     __slots__ = (
         "_answered",
+        "_at",
+        "_counters",
         "_low",
         "_raised_at_ns",
         "_room",
@@ -59,7 +68,6 @@ class Section:
         "max_seq",
         "min_step",
         "on_hungry",
-        "pages",
         "seq_limit",
         "serving",
         "size",
@@ -79,9 +87,13 @@ class Section:
         step: int = STEP,
         seq_limit: int = SEQ_LIMIT,
         on_hungry: Callable[["Section"], None],
-        pages: "list[array[int] | None] | None" = None,
+        counters: Counters | None = None,
+        pages: Pages | None = None,
     ) -> None:
-        """`found`: the greatest max_seq of R replicas; `pages`: from a snapshot over `base`."""
+        """`found`: the greatest max_seq of R replicas; `pages`: from a snapshot over `base`.
+
+        counters: those of the node; None: its own.
+        """
         self.id = section
         self.epoch = epoch
         self.base = base
@@ -93,8 +105,11 @@ class Section:
         self.serving = False
         self.hungry = False
         self.found = found
-        self.pages = pages
-        self.taken = 0  # numbers handed out since somebody last set it to 0 (load.py)
+        self.taken = 0  # numbers from `take` since somebody last set it to 0 (load.py)
+        self._counters = counters
+        self._at = -1
+        if pages is not None:
+            self._load(pages)
         self.max_seq = self.highest()
         self._room = 0
         self._low = 0
@@ -102,20 +117,19 @@ class Section:
         self._raised_at_ns = 0
         self._answered = True
 
+    # -- numbers -------------------------------------------------------------------------------
+
     def take(self, index: int, count: int) -> int:
         """First of the next `count` numbers of a uid; USED_UP or EXHAUSTED if there are none."""
-        pages = self.pages
-        if pages is None:
-            pages = self.pages = [None] * (-(-self.size // PAGE_SIZE))
-        page = pages[index >> PAGE_BITS]
-        if page is None:
-            page = pages[index >> PAGE_BITS] = array("Q", _BLANK)
-        slot = index & PAGE_MASK
-        distance = page[slot]
+        if self._at < 0:
+            self._settle()
+        place = self._at + index
+        cells = self._counters.cells  # type: ignore[union-attr]
+        distance = cells[place]
         after = distance + count
         if after > self._low and not self._fits(after):
             return EXHAUSTED if self.base + after > self.seq_limit else USED_UP
-        page[slot] = after
+        cells[place] = after
         self.taken += count
         return self.base + distance + 1
 
@@ -129,16 +143,17 @@ class Section:
 
     def current(self, index: int) -> tuple[int, bool]:
         """cur_seq of a uid, and whether it was really handed out (0: nothing ever was)."""
-        page = self.pages[index >> PAGE_BITS] if self.pages is not None else None
-        distance = page[index & PAGE_MASK] if page is not None else 0
+        distance = 0
+        if self._counters is not None and self._at >= 0:
+            distance = self._counters.cells[self._at + index]
         return self.base + distance, distance > 0 or self.base == 0
 
     def highest(self) -> int:
         """The greatest cur_seq of the section."""
-        if self.pages is None:
-            return self.base
-        pages = (page for page in self.pages if page is not None)
-        return self.base + max(map(max, pages), default=0)
+        distances = self._distances()
+        return self.base if distances is None else self.base + int(distances.max())
+
+    # -- max_seq -------------------------------------------------------------------------------
 
     def target(self, now_ns: int) -> int:
         """max_seq to ask for now, with the step adapted to how often the section asks."""
@@ -163,8 +178,77 @@ class Section:
         self.max_seq = max_seq
         self._room = room
         self._low = room - self.step // 2 if max_seq < self.seq_limit else room
+        self._show()
 
     @property
     def window(self) -> int:
         """Numbers between the highest demand seen and max_seq."""
         return max(0, self._room - self._wanted)
+
+    # -- whether it is served ------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Its first raise is durable."""
+        self.state = State.SERVING
+        self.serving = True
+        self._show()
+
+    def leave(self) -> None:
+        """Serve no more; the counters stay as they are."""
+        self.state = State.LEAVING
+        self.serving = False
+        self._show()
+
+    def lose(self) -> None:
+        """Serve no more, and forget the counters."""
+        self.state = State.LOST
+        self.serving = False
+        if self._counters is not None and self._at >= 0:
+            at, self._at = self._at, -1
+            self._counters.show(self.id, 0, 0, 0, 0)
+            self._counters.take_back(at)
+
+    # -- cells ---------------------------------------------------------------------------------
+
+    @property
+    def touched(self) -> bool:
+        """Whether it ever had a number taken, here or by an owner whose counters it has."""
+        return self._at >= 0
+
+    def pages(self) -> Iterator[tuple[int, Cells]]:
+        """(index, distances) of each page of PAGE_SIZE that has any distance above 0.
+
+        To be used before anything else is asked of any section.
+        """
+        distances = self._distances()
+        if distances is not None:
+            pages = distances.reshape(-1, PAGE_SIZE)
+            for index in np.flatnonzero(pages.any(axis=1)).tolist():
+                yield index, pages[index]
+
+    def _distances(self) -> Cells | None:
+        """In whole pages; a slot is made of them."""
+        if self._counters is None or self._at < 0:
+            return None
+        return self._counters.slot(self._at)
+
+    def _settle(self) -> None:
+        """Get cells."""
+        if self._counters is None:
+            self._counters = Counters(self.size)
+        self._at = self._counters.give()
+        self._show()
+
+    def _load(self, pages: Pages) -> None:
+        self._settle()
+        distances = self._distances()
+        for index, page in enumerate(pages):
+            if page is not None and distances is not None:
+                at = index * PAGE_SIZE
+                distances[at : at + PAGE_SIZE] = np.frombuffer(page, np.int64)
+
+    def _show(self) -> None:
+        """Tell the counters how far batches may go here without asking."""
+        if self._counters is not None and self._at >= 0:
+            low = self._low if self.serving else 0
+            self._counters.show(self.id, self._at, max(low, 0), self.base, self.epoch)

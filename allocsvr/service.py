@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -75,7 +75,9 @@ class AllocService:
         self._answering = answering
         self._metrics = metrics
         self._limits = limits or Limits()
+        self._sessions_asked = metrics.requests.labels("Session")
         self._session_seconds = metrics.request_seconds.labels("Session")
+        self._session_entries = metrics.batch_entries.labels("Session")
         self._table: tuple[int, pb.RoutingTable] = (0, pb.RoutingTable())
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -134,7 +136,8 @@ class AllocService:
         count = request.count if request.HasField("count") else 1
         batch = Batch(False, (request.uid,), (count,), forwards(request), request.route_version)
         answers = await self._all("GetSeq", batch, context)
-        self._refuse_failed(batch, answers)
+        if answers.failures:
+            self._refuse(batch, answers)
         return pb.GetSeqResponse(
             seq=answers.seqs[0],
             epoch=answers.epochs[0],
@@ -146,7 +149,8 @@ class AllocService:
     ) -> pb.GetCurSeqResponse:
         batch = Batch(True, (request.uid,), (), forwards(request), request.route_version)
         answers = await self._all("GetCurSeq", batch, context)
-        self._refuse_failed(batch, answers)
+        if answers.failures:
+            self._refuse(batch, answers)
         return pb.GetCurSeqResponse(
             seq=answers.seqs[0],
             exact=answers.exact[0],
@@ -159,14 +163,18 @@ class AllocService:
     ) -> pb.BatchGetSeqResponse:
         batch = next_batch(request)
         answers = await self._all("BatchGetSeq", batch, context)
-        return self._next_response("BatchGetSeq", batch, answers, request.route_version)
+        response = pb.BatchGetSeqResponse()
+        self._fill_next("BatchGetSeq", response, batch, answers)
+        return response
 
     async def _batch_get_cur_seq(
         self, request: pb.BatchGetCurSeqRequest, context: Any
     ) -> pb.BatchGetCurSeqResponse:
         batch = current_batch(request)
         answers = await self._all("BatchGetCurSeq", batch, context)
-        return self._current_response("BatchGetCurSeq", batch, answers, request.route_version)
+        response = pb.BatchGetCurSeqResponse()
+        self._fill_current("BatchGetCurSeq", response, batch, answers)
+        return response
 
     async def _get_route(self, request: pb.GetRouteRequest, _context: Any) -> pb.GetRouteResponse:
         version = self._node.router.version
@@ -178,11 +186,13 @@ class AllocService:
         return pb.GetRouteResponse(table=table)
 
     async def _all(self, rpc: str, batch: Batch, context: Any) -> Answers:
-        left_s = context.time_remaining()
-        wait_s = self._limits.wait_s
-        answers = await self._answering.all(
-            batch, wait_s if left_s is None else min(wait_s, left_s)
-        )
+        answers = self._answering.now(batch)
+        if answers.waiting or answers.failures:
+            left_s = context.time_remaining()
+            wait_s = self._limits.wait_s
+            await self._answering.rest(
+                batch, answers, wait_s if left_s is None else min(wait_s, left_s)
+            )
         self._metrics.batch_entries.labels(rpc).observe(len(batch.uids))
         return answers
 
@@ -214,7 +224,7 @@ class AllocService:
     ) -> None:
         start = time.perf_counter()
         kind = request.WhichOneof("batch")
-        self._metrics.requests.labels("Session").inc()
+        self._sessions_asked.inc()
         try:
             if kind is None:
                 raise Refused("MALFORMED", "a SessionRequest needs next or current")
@@ -268,17 +278,12 @@ class AllocService:
         more: bool = False,
     ) -> None:
         response = pb.SessionResponse(id=request.id, indexes=indexes, more=more)
-        self._metrics.batch_entries.labels("Session").observe(len(batch.uids))
+        self._session_entries.observe(len(batch.uids))
         if batch.current:
-            current = self._current_response(
-                "Session", batch, answers, request.current.route_version
-            )
-            response.current.CopyFrom(current)
+            self._fill_current("Session", response.current, batch, answers)
             await stream.write(response)
             return
-        response.next.CopyFrom(
-            self._next_response("Session", batch, answers, request.next.route_version)
-        )
+        self._fill_next("Session", response.next, batch, answers)
         try:
             await stream.write(response)
         except BaseException:
@@ -287,26 +292,32 @@ class AllocService:
 
     # -- answers -------------------------------------------------------------------------------
 
-    def _next_response(
-        self, rpc: str, batch: Batch, answers: Answers, known: int
-    ) -> pb.BatchGetSeqResponse:
-        return pb.BatchGetSeqResponse(
-            seqs=answers.seqs,
-            errors=self._entry_errors(rpc, batch, answers),
-            epochs=compact(answers.epochs),
-            table=self._newer(known, answers),
-        )
+    def _fill_next(
+        self, rpc: str, response: pb.BatchGetSeqResponse, batch: Batch, answers: Answers
+    ) -> None:
+        response.seqs.extend(answers.seqs)
+        self._fill(rpc, response, batch, answers)
 
-    def _current_response(
-        self, rpc: str, batch: Batch, answers: Answers, known: int
-    ) -> pb.BatchGetCurSeqResponse:
-        return pb.BatchGetCurSeqResponse(
-            seqs=answers.seqs,
-            exact=answers.exact,
-            errors=self._entry_errors(rpc, batch, answers),
-            epochs=compact(answers.epochs),
-            table=self._newer(known, answers),
-        )
+    def _fill_current(
+        self, rpc: str, response: pb.BatchGetCurSeqResponse, batch: Batch, answers: Answers
+    ) -> None:
+        response.seqs.extend(answers.seqs)
+        response.exact.extend(answers.exact)
+        self._fill(rpc, response, batch, answers)
+
+    def _fill(
+        self,
+        rpc: str,
+        response: pb.BatchGetSeqResponse | pb.BatchGetCurSeqResponse,
+        batch: Batch,
+        answers: Answers,
+    ) -> None:
+        response.epochs.extend(compact(answers.epochs))
+        if answers.failures:
+            response.errors.extend(self._entry_errors(rpc, batch, answers))
+        table = self._newer(batch.version, answers)
+        if table is not None:
+            response.table.CopyFrom(table)
 
     def _entry_errors(self, rpc: str, batch: Batch, answers: Answers) -> list[pb.EntryError]:
         errors = []
@@ -315,13 +326,13 @@ class AllocService:
             errors.append(self._explained(batch, index, reason).entry(index))
         return errors
 
-    def _refuse_failed(self, batch: Batch, answers: Answers) -> None:
+    def _refuse(self, batch: Batch, answers: Answers) -> NoReturn:
         """A single call fails as a whole."""
-        for index, reason in answers.failures:
-            refused = self._explained(batch, index, reason)
-            if reason in _TABLE_HELPS and self._node.table:
-                refused.table = self._wire_table()
-            raise refused
+        index, reason = answers.failures[0]
+        refused = self._explained(batch, index, reason)
+        if reason in _TABLE_HELPS and self._node.table:
+            refused.table = self._wire_table()
+        raise refused
 
     def _explained(self, batch: Batch, index: int, reason: str) -> Refused:
         cluster = self._node.cluster

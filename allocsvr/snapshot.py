@@ -11,19 +11,21 @@ that cannot be read is no disaster: the next owner starts from the ceiling inste
 """
 
 import struct
-import sys
 import zlib
 from array import array
+from typing import Any
 
-from allocsvr.section import PAGE_SIZE, Section
+import numpy as np
+from numpy.typing import NDArray
+
+from allocsvr.section import PAGE_SIZE, Pages, Section, State
+from seqsvr.invariants import require
 
 _HEADER = struct.Struct("<4sHHQQQ")
 _BLOCK = struct.Struct("<IB")
 _MAGIC = b"SQSN"
 _FORMAT = 1
-_WIDTHS = {2: "H", 4: "I", 8: "Q"}
-
-Pages = list["array[int] | None"]
+_WIDTHS = {2: "<u2", 4: "<u4", 8: "<u8"}
 
 
 class BadSnapshot(ValueError):
@@ -32,16 +34,15 @@ class BadSnapshot(ValueError):
 
 def encode(section: Section) -> bytes:
     """The counters of a section that has stopped serving."""
+    require(section.state is not State.LOST, "the counters of a lost section are gone")
     room = section.max_seq - section.base
     header = _HEADER.pack(_MAGIC, _FORMAT, PAGE_SIZE, section.id, section.max_seq, room)
     blocks: list[bytes] = []
-    for index, page in enumerate(section.pages or ()):
-        if page is not None:
-            below = [room - distance for distance in page]
-            top = max(below)
-            width = 2 if top < 1 << 16 else 4 if top < 1 << 32 else 8
-            items = _little_endian(array(_WIDTHS[width], below))
-            blocks += (_BLOCK.pack(index, width), items.tobytes())
+    for index, page in section.pages():
+        below = room - page
+        top = int(below.max())
+        width = 2 if top < 1 << 16 else 4 if top < 1 << 32 else 8
+        blocks += (_BLOCK.pack(index, width), below.astype(_WIDTHS[width]).tobytes())
     return header + zlib.compress(b"".join(blocks), 1) if blocks else header
 
 
@@ -59,10 +60,10 @@ def decode(section: int, size: int, data: bytes) -> tuple[int, int, Pages | None
     pages: Pages = [None] * count
     offset = 0
     while offset < len(body):
-        index, items, offset = _block(body, offset)
-        if index >= count or pages[index] is not None or max(items) > room:
+        index, below, offset = _block(body, offset)
+        if index >= count or pages[index] is not None or int(below.max()) > room:
             raise BadSnapshot(f"page {index} is out of place")
-        pages[index] = array("Q", [room - below for below in items])
+        pages[index] = array("q", (room - below.astype(np.int64)).tobytes())
     return max_seq - room, max_seq, pages
 
 
@@ -77,21 +78,14 @@ def _inflate(data: bytes, limit: int) -> bytes:
     return body
 
 
-def _block(body: bytes, offset: int) -> tuple[int, "array[int]", int]:
+def _block(body: bytes, offset: int) -> "tuple[int, NDArray[np.unsignedinteger[Any]], int]":
     try:
         index, width = _BLOCK.unpack_from(body, offset)
-        items = array(_WIDTHS[width])
+        form = _WIDTHS[width]
     except (struct.error, KeyError):
         raise BadSnapshot(f"block at {offset}") from None
     start = offset + _BLOCK.size
     end = start + width * PAGE_SIZE
     if end > len(body):
         raise BadSnapshot(f"block at {offset} is cut short")
-    items.frombytes(body[start:end])
-    return index, _little_endian(items), end
-
-
-def _little_endian(items: "array[int]") -> "array[int]":
-    if sys.byteorder == "big":
-        items.byteswap()
-    return items
+    return index, np.frombuffer(body, form, PAGE_SIZE, start), end

@@ -14,8 +14,8 @@ from allocsvr.acquisition import Acquisition, FenceAnswer, Stage
 from allocsvr.ledger import Ledger
 from allocsvr.metrics import Metrics
 from allocsvr.replicas import Replicas, ReplicaTransport
-from allocsvr.section import Section
-from allocsvr.snapshot import BadSnapshot, Pages, decode
+from allocsvr.section import Pages, Section
+from allocsvr.snapshot import BadSnapshot, decode
 from clustermap.clock import Clock
 from clustermap.errors import ReplicaFailed
 from seqsvr.invariants import require

@@ -6,6 +6,8 @@ Pure. A plan says nothing about when what happens; that comes from the same seed
 import random
 from dataclasses import dataclass, field
 
+from allocsvr.ledger import VECTOR_FROM
+
 MAP_KINDS = ("kill_map", "pause_map", "map_lies", "wipe_map", "kill_arbiter", "pause_arbiter")
 """Faults that touch neither nodes nor replicas nor what is between them."""
 
@@ -56,6 +58,7 @@ class Plan:
     calm_s: float = 12.0
     faults_every_s: float = 1.2
     kinds: tuple[str, ...] = field(default_factory=tuple)
+    vector_from: int = VECTOR_FROM
 
     @property
     def map_alone(self) -> bool:
@@ -93,6 +96,7 @@ def drawn(seed: int, kinds: tuple[str, ...]) -> Plan:
         faults_every_s=rng.choice((0.4, 0.8, 1.6)),
         kinds=tuple(rng.sample(chosen, min(len(chosen), rng.randint(3, 9)))),
         stores=3,
+        vector_from=rng.choice((1, 1, VECTOR_FROM)),
     )
 
 

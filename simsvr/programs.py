@@ -174,6 +174,7 @@ async def node(world: "World", host: Host, address: str, stop: asyncio.Event) ->
             lease_ttl_s=world.plan.lease_ttl_s,
             replica_timeout_s=world.plan.replica_timeout_s,
             repair_period_s=world.plan.repair_period_s,
+            vector_from=world.plan.vector_from,
         ),
     )
     own.world, own.host = world, host

@@ -102,6 +102,7 @@ LEASE_BUGS = (
                 LEDGER,
                 "                self.lose(held)\n                lost.append(held)\n",
                 "                held.serving = False\n"
+                "                held._show()\n"
                 "                self.lease.stopped.append(held)\n",
             ),
             Hunk(
@@ -109,6 +110,7 @@ LEASE_BUGS = (
                 "        for promise in answer.promises:\n",
                 "        for section in self._lease.stopped:\n"
                 "            section.serving = True\n"
+                "            section._show()\n"
                 "        self._lease.stopped.clear()\n"
                 "        for promise in answer.promises:\n",
             ),

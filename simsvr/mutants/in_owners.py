@@ -5,6 +5,7 @@ from simsvr.mutants.patches import Hunk, Mutant
 ACQUISITION = "allocsvr/acquisition.py"
 WINNING = "allocsvr/winning.py"
 RAISING = "allocsvr/raising.py"
+COUNTERS = "allocsvr/counters.py"
 LEDGER = "allocsvr/ledger.py"
 SECTION = "allocsvr/section.py"
 NODE = "allocsvr/node.py"
@@ -155,20 +156,43 @@ OWNERS = (
         (
             Hunk(
                 SERVICE,
-                "        answers = self._answering.now(batch)\n        if answers.waiting",
+                "        answers = self._answering.now(batch)\n"
+                "        if answers.waiting or answers.failures:\n"
+                "            later",
                 "        size = self._node.cluster.section_size\n"
                 "        sections = self._node.ledger.sections\n"
                 "        read = []\n"
                 "        for uid in batch.uids:\n"
                 "            section = sections.get(uid // size)\n"
-                "            page = section and section.pages and "
-                "section.pages[uid % size >> 8]\n"
-                "            if page:\n"
-                "                read.append((page, uid % size & 255, page[uid % size & 255]))\n"
+                "            if section and section.touched:\n"
+                "                place = section._at + uid % size\n"
+                "                cells = self._node.ledger.counters.cells\n"
+                "                read.append((section, section._at, place, cells[place]))\n"
                 "        await asyncio.sleep(0.0005)\n"
-                "        for page, slot, distance in read:\n"
-                "            page[slot] = distance\n"
-                "        answers = self._answering.now(batch)\n        if answers.waiting",
+                "        for section, at, place, distance in read:\n"
+                "            if section._at == at:\n"
+                "                self._node.ledger.counters.cells[place] = distance\n"
+                "        answers = self._answering.now(batch)\n"
+                "        if answers.waiting or answers.failures:\n"
+                "            later",
+            ),
+        ),
+    ),
+    Mutant(
+        "batches-outlive-the-section",
+        ("SEQ-2", "FENCE-1", "LEASE-1"),
+        "a section is lost, but batches that are taken as a whole still find it",
+        (Hunk(SECTION, "            self._counters.show(self.id, 0, 0, 0, 0)\n", ""),),
+    ),
+    Mutant(
+        "batches-look-at-the-first-entry-only",
+        ("SEQ-3", "FENCE-1", "SEQ-2"),
+        "where the first entry of a batch is below its low-water mark, all of them are taken",
+        (
+            Hunk(
+                COUNTERS,
+                "np.count_nonzero(before > self._low[sections] - counts):",
+                "np.count_nonzero((before > self._low[sections] - counts)[:1]):",
             ),
         ),
     ),

@@ -72,7 +72,7 @@ class Caller:
         """Again where a busy machine let a short lease lapse, as any client would."""
         answering = Answering(member.node, Peers())
         for _ in range(LAPSES):
-            answers = await answering.all(batch, timeout_s)
+            answers = await answering.rest(batch, answering.now(batch), timeout_s)
             if {reason for _, reason in answers.failures} != {"LEASE_EXPIRED"}:
                 break
             await asyncio.sleep(0.05)

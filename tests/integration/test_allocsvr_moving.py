@@ -290,7 +290,8 @@ async def test_nobody_waits_longer_than_a_pause_for_a_section_that_does_not_come
         await box.assign(a, 0, 0)
         await eventually(lambda: a.links[0].calls["fence"])
         behind = Answering(a.node, Peers())
-        calls = [behind.all(Batch(False, [uid]), 20.0) for uid in range(5)]
+        batches = [Batch(False, [uid]) for uid in range(5)]
+        calls = [behind.rest(batch, behind.now(batch), 20.0) for batch in batches]
         async with asyncio.timeout(10):
             answers = await asyncio.gather(*calls)
         assert [answer.failures for answer in answers] == [[(0, "ACQUIRING")]] * 5

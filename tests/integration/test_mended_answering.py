@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from allocsvr.answering import Answering, Batch
+from allocsvr.ledger import Answers
 from allocsvr.peers import Peers
 from cluster_in_a_box import Box, Member, eventually, open_box
 from cluster_in_a_box.serving import Served, served
@@ -44,6 +45,11 @@ def use_up(member: Member, uid: int) -> None:
         pass
 
 
+async def everything(member: Member, uids: list[int], timeout_s: float) -> Answers:
+    answering, batch = Answering(member.node, Peers()), Batch(False, uids)
+    return await answering.rest(batch, answering.now(batch), timeout_s)
+
+
 # -- waiting in vain ---------------------------------------------------------------------------
 
 
@@ -64,7 +70,7 @@ async def test_an_entry_that_starves_beside_a_growing_window_is_told_overloaded(
             return reason
 
         node.node.waiting.grown = outrun  # type: ignore[method-assign]
-        answers = await Answering(node.node, Peers()).all(Batch(False, [5]), 20)
+        answers = await everything(node, [5], 20)
         assert rounds[0] is None and rounds[-1] == "STORE_UNAVAILABLE"
         assert answers.failures == [(0, "OVERLOADED")]
 
@@ -75,7 +81,7 @@ async def test_an_entry_whose_window_never_grew_is_told_store_unavailable(box: B
         node.links[0].hang("raise_max")
         await asyncio.sleep(0)
         use_up(node, 5)
-        answers = await Answering(node.node, Peers()).all(Batch(False, [5, 6]), 0.1)
+        answers = await everything(node, [5, 6], 0.1)
         assert answers.failures == [(0, "STORE_UNAVAILABLE")]
         assert answers.seqs[1] == 1
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from allocsvr.lease import Lease
 from allocsvr.ledger import Ledger
@@ -46,6 +46,10 @@ class Node(RuleBasedStateMachine):
         self.last: dict[int, int] = {}  # uid -> last number that was given
         self.hungry: list[int] = []
 
+    @initialize(vector_from=st.sampled_from([1, 1, 3, 100]))
+    def batches_are_tried_as_a_whole(self, vector_from: int) -> None:
+        self.ledger.vector_from = vector_from
+
     # -- sections
 
     @rule(number=IDS, above=st.integers(0, 2))
@@ -63,6 +67,7 @@ class Node(RuleBasedStateMachine):
             size=SIZE,
             step=STEP,
             on_hungry=lambda section: self.hungry.append(section.id),
+            counters=self.ledger.counters,
         )
         self.ledger.admit(section)
         self.rows[number] = Row(section, durable=base)

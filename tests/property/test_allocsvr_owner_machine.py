@@ -29,8 +29,13 @@ SELDOM = st.integers(0, 9).map(lambda drawn: drawn == 5)
 
 
 class Owners(RuleBasedStateMachine):
-    @initialize(step=st.integers(1, 20), limit=st.sampled_from([12, 60, 150, 2**63 - 1]))
-    def first_owner(self, step: int, limit: int) -> None:
+    @initialize(
+        step=st.integers(1, 20),
+        limit=st.sampled_from([12, 60, 150, 2**63 - 1]),
+        vector_from=st.sampled_from([1, 2, 100]),
+    )
+    def first_owner(self, step: int, limit: int, vector_from: int) -> None:
+        self.vector_from = vector_from
         self.limit = limit
         self.step = self.steepest = step
         self.highest: dict[int, int] = {}  # handed out, or said by `current`
@@ -47,7 +52,7 @@ class Owners(RuleBasedStateMachine):
         self.found = found
         self.lease = Lease(1, 1, 100 * S, 0.01)
         self.lease.granted(0, self.now_ns)
-        self.ledger = Ledger(Layout(SIZE, 10 * SIZE), self.lease)
+        self.ledger = Ledger(Layout(SIZE, 10 * SIZE), self.lease, self.vector_from)
         base, pages = found, None
         if snapshot is not None:
             base, _, pages = decode(1, SIZE, snapshot)
@@ -64,6 +69,7 @@ class Owners(RuleBasedStateMachine):
             step=self.step,
             seq_limit=self.limit,
             on_hungry=self.got_hungry,
+            counters=self.ledger.counters,
             pages=pages,
         )
         self.ledger.admit(self.section)

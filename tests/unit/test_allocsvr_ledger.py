@@ -1,11 +1,9 @@
 """What a node may answer: the four conditions, one by one. SEQ-1..SEQ-4, FENCE-1, LEASE-1."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from allocsvr.lease import Lease
-from allocsvr.ledger import Answers, Ledger
+from allocsvr.ledger import VECTOR_FROM, Answers, Ledger
 from allocsvr.section import Section, State
 from allocsvr.winning import ranges
 from seqsvr.invariants import BrokenInvariant
@@ -19,11 +17,11 @@ LAST = UID_LIMIT // 100_000
 class Node:
     """A ledger with a lease until 2 s, and sections raised to 100."""
 
-    def __init__(self, layout: Layout | None = None) -> None:
+    def __init__(self, layout: Layout | None = None, vector_from: int = VECTOR_FROM) -> None:
         self.layout = layout or Layout(SIZE, 10 * SIZE)
         lease = Lease(1, 1, 2 * S, 0.01)
         lease.granted(0, 0)
-        self.ledger = Ledger(self.layout, lease)
+        self.ledger = Ledger(self.layout, lease, vector_from)
         self.hungry: list[int] = []
 
     def admit(self, id_: int, epoch: int = 5) -> Section:
@@ -35,6 +33,7 @@ class Node:
             size=self.layout.section_size,
             step=100,
             on_hungry=lambda s: self.hungry.append(s.id),
+            counters=self.ledger.counters,
         )
         self.ledger.admit(section)
         return section
@@ -58,9 +57,9 @@ class Node:
         return reason
 
 
-@pytest.fixture
-def node() -> Iterator[Node]:
-    yield Node()
+@pytest.fixture(params=[1, VECTOR_FROM], ids=["batches as a whole", "entry by entry"])
+def node(request: pytest.FixtureRequest) -> Node:
+    return Node(vector_from=request.param)
 
 
 def test_with_all_four_conditions_a_number_is_handed_out(node: Node) -> None:
@@ -211,7 +210,7 @@ def test_current_never_allocates_seq_4(node: Node) -> None:
     section = node.serve(3)
     for _ in range(3):
         assert node.ledger.current_batch([305] * 5, S).seqs == [0] * 5
-    assert section.pages is None
+    assert not section.touched
     node.next(305, counts=[7])
     assert node.ledger.current_batch([305, 305], S).seqs == [7, 7]
     assert node.next(305).seqs == [8]

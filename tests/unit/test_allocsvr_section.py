@@ -1,12 +1,16 @@
 """The counters of one section. SEQ-1..SEQ-5 within one owner."""
 
+import mmap
 import random
 import sys
 import tracemalloc
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from allocsvr.counters import Counters
 from allocsvr.section import COLD_NS, EXHAUSTED, HOT_NS, MAX_STEP, USED_UP, Section
 from allocsvr.snapshot import decode, encode
 from seqsvr.sections import MAX_COUNT, SECTION_SIZE, SEQ_LIMIT, STEP
@@ -165,6 +169,27 @@ def test_neighbours_of_an_exhausted_uid_go_on_after_a_start_from_a_snapshot() ->
     assert again.section.take(2, 30) == 1
 
 
+def test_the_step_follows_the_fastest_uid_until_the_section_asks_once_a_second() -> None:
+    """From nothing to a million a second, without a call that had to wait for longer than 1 ms."""
+    owned = Owned()
+    section, per_ms, asked = owned.section, 1_000, []
+    target = due_ns = 0
+    for _ in range(10_000):  # milliseconds
+        owned.now_ns += S // 1000
+        if due_ns and owned.now_ns >= due_ns:
+            section.raised(target)
+            due_ns = 0
+        assert section.take(1, per_ms) > 0, "a call found its window used up"
+        if owned.hungry and not due_ns:
+            owned.hungry.clear()
+            target, due_ns = section.target(owned.now_ns), owned.now_ns + 3 * S // 1000
+            asked.append(owned.now_ns)
+    late = [at for at in asked if at > asked[0] + S]
+    assert all(b - a >= S for a, b in pairwise(late))
+    assert len(asked) < 20
+    assert section.window < 6 * 1000 * per_ms, "the window is no larger than it has to be"
+
+
 def test_the_step_doubles_while_hot_up_to_a_cap_and_halves_while_cold() -> None:
     owned = Owned(step=10)
     section = owned.section
@@ -216,14 +241,15 @@ def test_a_start_from_a_ceiling_is_above_it_and_says_so() -> None:
     assert section.highest() == 502
 
 
-def test_current_allocates_nothing_and_makes_no_pages() -> None:
+def test_current_allocates_nothing_and_takes_no_cells() -> None:
     section = Owned().section
     for index in range(1000):
         assert section.current(index) == (0, True)
-    assert section.pages is None
+    assert not section.touched
     section.take(0, 1)
-    assert section.pages is not None
-    assert [page is None for page in section.pages] == [False, True, True, True]
+    section.take(999, 1)
+    assert section.touched
+    assert [index for index, _ in section.pages()] == [0, 3]
 
 
 def test_window_says_how_much_is_left() -> None:
@@ -235,7 +261,7 @@ def test_window_says_how_much_is_left() -> None:
     assert owned.section.window == 0
 
 
-# -- memory: measured with tracemalloc, which counts what Python itself asks for ------------------
+# -- memory: what Python itself asks for by tracemalloc, cells by what the kernel has given -------
 
 
 def allocated(make: Any, count: int) -> float:
@@ -252,13 +278,24 @@ def allocated(make: Any, count: int) -> float:
     return (after - before) / count
 
 
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
 def on_hungry(_: Section) -> None:
     """Shared by all sections, as a node's is."""
 
 
-def untouched(i: int) -> Section:
+def untouched(i: int, counters: Counters | None = None) -> Section:
     section = Section(
-        10**6 + i, 10**9 + i, 10**12 + i, found=10**12 + i, size=SECTION_SIZE, on_hungry=on_hungry
+        10**6 + i,
+        10**9 + i,
+        10**12 + i,
+        found=10**12 + i,
+        size=SECTION_SIZE,
+        on_hungry=on_hungry,
+        counters=counters,
     )
     section.raised(section.target(10**15 + i))
     return section
@@ -270,20 +307,24 @@ def test_an_untouched_section_costs_under_1_kb() -> None:
     assert sys.getsizeof(section) < 1024
 
 
-def test_a_dense_section_costs_under_9_bytes_per_uid() -> None:
-    def dense(i: int) -> Section:
-        section = untouched(i)
+def test_dense_sections_cost_under_9_bytes_per_uid() -> None:
+    counters, count = Counters(SECTION_SIZE), 20
+    before = resident()
+    sections = [untouched(i, counters) for i in range(count)]
+    for section in sections:
         for index in range(SECTION_SIZE):
             section.take(index, 1 + index % 3)
-        return section
-
-    assert allocated(dense, 1) < 9 * SECTION_SIZE
+    assert 8 <= (resident() - before) / (count * SECTION_SIZE) < 9
 
 
 def test_one_uid_of_a_section_costs_a_page_and_no_more() -> None:
-    def one(i: int) -> Section:
-        section = untouched(i)
-        section.take(random.Random(i).randrange(SECTION_SIZE), 1)
-        return section
-
-    assert allocated(one, 200) < 1024 + 391 * 8 + 256 * 8 + 512
+    counters, count = Counters(SECTION_SIZE), 2000
+    before = resident()
+    sections = [untouched(i, counters) for i in range(count)]
+    for section in sections:
+        section.take(random.Random(section.id).randrange(SECTION_SIZE), 1)
+    assert (resident() - before) / count < 1024 + mmap.PAGESIZE + 512
+    before = resident()
+    for section in sections:
+        section.lose()
+    assert before - resident() > 0.9 * count * mmap.PAGESIZE, "what is lost is given back"

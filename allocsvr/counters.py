@@ -1,0 +1,139 @@
+"""cur_seq of every uid of a node, as distances above its section's base, in one piece of memory.
+
+A section that was used has a *slot*: as many 64-bit cells as it has uids, in whole pages of the
+kernel's. A cell that nobody wrote to lies on a page that does not exist yet, so an untouched uid
+costs nothing, and an idle node no more than its process. Slots are given out at a section's first
+number and taken back, blank, when it is lost.
+
+Because all cells are one array, a large batch over many sections is one gather and one scatter:
+`take` does what Section.take does, for all its uids or for none of them. It needs to know of each
+section how far it may go without a word (`low`: its low-water mark, 0 where it is not to be served
+from here or has no slot), its base and its epoch; sections `show` these whenever they change.
+
+Obligations: nothing is awaited in here, so check and increment are one step (SEQ-2). A cell is
+first raised and then read again, never the other way round: whatever may interrupt it leaves a gap
+and no number that goes out twice. `low` never is above what is durable (SEQ-3).
+"""
+
+import mmap
+from contextlib import suppress
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_INDEXED = 1 << 22
+"""Sections of a cluster from which on batches are no longer taken in one piece."""
+
+_PAGE_CELLS = mmap.PAGESIZE // 8
+_NO_RESERVE = 0x4000  # MAP_NORESERVE of Linux, which module mmap has no name for before 3.13
+
+Cells = NDArray[np.int64]
+
+
+class Taken(NamedTuple):
+    """The first number of each entry, and the epoch of its section."""
+
+    seqs: Cells
+    epochs: Cells
+
+
+class Counters:
+    """Cells for sections of `size` uids; batches of uids of sections 0..sections-1."""
+
+    def __init__(self, size: int, sections: int = 0) -> None:
+        indexed = sections if sections <= MAX_INDEXED else 0
+        self.size = size
+        self.slot_cells = -(-size // _PAGE_CELLS) * _PAGE_CELLS
+        self._taken = np.zeros(indexed, np.int64)  # by section
+        self._low = np.zeros(indexed, np.int64)
+        self._base = np.zeros(indexed, np.int64)
+        self._epoch = np.zeros(indexed, np.int64)
+        # From a uid to its cell. Without a slot: to some cell of slot 0, which is nobody's.
+        self._offset = np.arange(indexed, dtype=np.int64) * -size
+        self._memory = _reserve(8 * self.slot_cells)
+        self._slots = 1
+        self._free: list[int] = []
+        self._look()
+
+    def _look(self) -> None:
+        self.cells = memoryview(self._memory).cast("q")
+        self._array = np.frombuffer(self._memory, np.int64)
+
+    def give(self) -> int:
+        """The place of the first cell of a blank slot. Raises MemoryError."""
+        if not self._free:
+            self._grow()
+        return self._free.pop()
+
+    def take_back(self, at: int) -> None:
+        """The slot at `at` is used no more."""
+        self._memory.madvise(mmap.MADV_DONTNEED, 8 * at, 8 * self.slot_cells)
+        self._free.append(at)
+
+    def slot(self, at: int) -> Cells:
+        """All cells of a slot, to be used before anything else is asked for."""
+        return self._array[at : at + self.slot_cells]
+
+    def show(self, section: int, at: int, low: int, base: int, epoch: int) -> None:
+        """What `take` is to know of a section; low 0: leave it alone."""
+        if section < len(self._low):
+            self._low[section] = low
+            self._base[section] = base
+            self._epoch[section] = epoch
+            self._offset[section] = at - section * self.size
+
+    def take(self, uids: NDArray[np.uint64], counts: "Cells | int", limit: int) -> Taken | None:
+        """The next counts[i] (or `counts`) numbers of uids[i], each below `limit`; None: not so.
+
+        None where any entry is not plain: of a section that is not shown, above a low-water mark,
+        a uid that occurs twice. Then nothing was taken. uids must not be empty.
+        """
+        if not len(self._low) or uids.max() >= limit:
+            return None
+        places = uids.view(np.int64)
+        sections = places // self.size
+        places = places + self._offset[sections]
+        cells = self._array
+        before = cells[places]
+        # Not `before + counts`, which could overflow.
+        if np.count_nonzero(before > self._low[sections] - counts):
+            return None
+        np.add.at(cells, places, counts)
+        if np.count_nonzero(cells[places] != before + counts):
+            cells[places] = before
+            return None
+        np.add.at(self._taken, sections, counts)
+        before += self._base[sections]
+        before += 1
+        return Taken(before, self._epoch[sections])
+
+    def taken(self) -> list[tuple[int, int]]:
+        """(section, numbers) that `take` has handed out since the last time this was asked."""
+        sections = np.flatnonzero(self._taken)
+        numbers = self._taken[sections]
+        self._taken[sections] = 0
+        return list(zip(sections.tolist(), numbers.tolist(), strict=True))
+
+    def _grow(self) -> None:
+        """Twice the slots. The memory may move, so nobody may look at it meanwhile."""
+        more, step = self._slots, 8 * self.slot_cells
+        self.cells.release()
+        del self.cells, self._array
+        try:
+            self._memory.resize(2 * more * step)
+        finally:
+            self._look()
+        self._slots = 2 * more
+        cells = self.slot_cells
+        self._free += range((2 * more - 1) * cells, (more - 1) * cells, -cells)
+
+
+def _reserve(size: int) -> mmap.mmap:
+    """Addresses without memory behind them; pages come one by one as they are written to."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+    memory = mmap.mmap(-1, size, flags=flags)
+    # A huge page for one uid would be 2 MB; a kernel that knows no huge pages refuses to hear it.
+    with suppress(OSError):
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory

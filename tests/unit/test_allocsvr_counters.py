@@ -1,0 +1,120 @@
+"""Batches that are taken as a whole, or not at all. SEQ-2, SEQ-3."""
+
+import mmap
+
+import numpy as np
+import pytest
+
+from allocsvr.counters import MAX_INDEXED, Cells, Counters
+
+SIZE, SECTIONS, LIMIT = 100, 5, 450
+
+
+def uids(*values: int) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
+    return np.array(values, np.uint64)
+
+
+@pytest.fixture
+def counters() -> Counters:
+    """Section 1 stands at base 1000, epoch 7, section 3 at 0, epoch 9; both may go up to 50."""
+    made = Counters(SIZE, SECTIONS)
+    made.show(1, made.give(), 50, 1000, 7)
+    made.show(3, made.give(), 50, 0, 9)
+    return made
+
+
+def seqs(counters: Counters, values: list[int], counts: "Cells | int" = 1) -> list[int] | None:
+    taken = counters.take(uids(*values), counts, LIMIT)
+    return None if taken is None else taken.seqs.tolist()
+
+
+def test_a_batch_over_several_sections_gets_the_next_number_of_each_uid(counters: Counters) -> None:
+    taken = counters.take(uids(100, 199, 300), 1, LIMIT)
+    assert taken is not None
+    assert taken.seqs.tolist() == [1001, 1001, 1]
+    assert taken.epochs.tolist() == [7, 7, 9]
+    assert seqs(counters, [300, 101, 100]) == [2, 1001, 1002]
+
+
+def test_counts_are_ranges_and_the_first_number_of_each_is_given(counters: Counters) -> None:
+    assert seqs(counters, [100, 300], np.array([10, 3])) == [1001, 1]
+    assert seqs(counters, [100, 300], np.array([1, 47])) == [1011, 4]
+
+
+@pytest.mark.parametrize(
+    "special",
+    [
+        [100, 200],  # a section without a slot
+        [100, 300, 100],  # a uid that occurs twice
+        [100, 450],  # beyond the limit
+        [100, 2**64 - 1],
+    ],
+)
+def test_a_batch_with_anything_special_takes_nothing(
+    counters: Counters, special: list[int]
+) -> None:
+    assert seqs(counters, special) is None
+    assert seqs(counters, [100, 300]) == [1001, 1]
+
+
+def test_the_low_water_mark_is_reached_and_not_passed(counters: Counters) -> None:
+    assert seqs(counters, [100, 300], 49) == [1001, 1]
+    assert seqs(counters, [100], 2) is None
+    assert seqs(counters, [300, 100], np.array([1, 2])) is None
+    assert seqs(counters, [300, 100]) == [50, 1050]
+    assert seqs(counters, [100]) is None
+
+
+def test_at_the_end_of_the_number_space_nothing_overflows() -> None:
+    counters = Counters(SIZE, SECTIONS)
+    at = counters.give()
+    counters.cells[at] = 2**63 - 3
+    counters.show(0, at, 2**63 - 1, 0, 1)
+    assert seqs(counters, [0], 10_000) is None
+    assert seqs(counters, [0], 2) == [2**63 - 2]
+    assert seqs(counters, [0]) is None
+
+
+def test_a_section_that_is_no_longer_shown_is_left_alone(counters: Counters) -> None:
+    counters.show(1, 0, 0, 0, 0)
+    assert seqs(counters, [300, 100]) is None
+
+
+def test_a_slot_comes_back_blank_and_nobody_elses_is_touched() -> None:
+    counters = Counters(SIZE, SECTIONS)
+    slots = [counters.give() for _ in range(SECTIONS)]
+    assert len(set(slots)) == SECTIONS and 0 not in slots
+    for slot in slots:
+        counters.slot(slot)[:] = slot
+    counters.take_back(slots[2])
+    again = counters.give()
+    assert again == slots[2]
+    assert not counters.slot(again).any()
+    for slot in slots[:2] + slots[3:]:
+        assert (counters.slot(slot) == slot).all(), "growing moves memory, and keeps what is in it"
+
+
+def test_numbers_are_counted_by_section_once(counters: Counters) -> None:
+    seqs(counters, [100, 101, 300], np.array([2, 3, 4]))
+    assert counters.taken() == [(1, 5), (3, 4)]
+    assert counters.taken() == []
+
+
+def test_a_cluster_of_too_many_sections_is_served_entry_by_entry() -> None:
+    counters = Counters(1, MAX_INDEXED + 1)
+    counters.show(0, counters.give(), 50, 0, 1)
+    assert counters.take(uids(0), 1, MAX_INDEXED + 1) is None
+
+
+def test_addresses_are_reserved_and_memory_is_not() -> None:
+    before = _resident()
+    counters = Counters(1 << 20, 1024)
+    slots = [counters.give() for _ in range(1024)]  # 8 GB
+    for at in slots:
+        counters.cells[at] = 1
+    assert _resident() - before < 3 * 1024 * mmap.PAGESIZE
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * mmap.PAGESIZE
