@@ -4,7 +4,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
-from seqsvr.client import AsyncClient
+from seqsvr.client import BULK_FROM, AsyncClient
 from seqsvr.errors import SeqError
 from seqsvr.routing import Router, RoutingTable
 from simsvr.hosts import Host
@@ -51,6 +51,7 @@ class Callers:
         seeds = list(world.seeds)
         self._rng.shuffle(seeds)
         client = self._client = AsyncClient(seeds[: self._rng.randint(1, len(seeds))])
+        client._bulk_from = self._rng.choice((1, BULK_FROM))
         client._router = WatchedRouter(world, self._host.name)
         async with client, asyncio.TaskGroup() as group:
             for _ in range(world.plan.callers):

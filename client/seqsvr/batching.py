@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 
-from seqsvr.calls import Entry, Failure, Op, refused
+from seqsvr.calls import Bulk, Entry, Failure, Op, refused
 from seqsvr.sections import MAX_BATCH
 
 LINGER_S = 0.01
@@ -29,16 +29,39 @@ Observe = Callable[[int, int], bool]
 
 
 class Batch:
-    """Entries sent under one id; an entry's place is None once it is settled."""
+    """Entries sent under one id; an entry's place is None once it is settled.
 
-    __slots__ = ("entries", "id", "left", "op", "sent_s")
+    Or a bulk, in which case there are no entries until it is opened up.
+    """
 
-    def __init__(self, id_: int, op: Op, entries: list[Entry], sent_s: float) -> None:
+    __slots__ = ("bulk", "entries", "id", "left", "op", "sent_s", "size")
+
+    def __init__(
+        self, id_: int, op: Op, entries: list[Entry], sent_s: float, bulk: Bulk | None = None
+    ) -> None:
         self.id = id_
         self.op = op
         self.entries: list[Entry | None] = list(entries)
-        self.left = len(entries)
+        self.bulk = bulk
+        self.left = self.size = len(entries) if bulk is None else len(bulk.uids)
         self.sent_s = sent_s
+
+    def uids(self) -> list[int]:
+        """What is asked for, as long as nothing is settled."""
+        if self.bulk is not None:
+            return self.bulk.uids
+        return [entry.uid for entry in self.entries if entry is not None]
+
+    def counts(self) -> list[int]:
+        """How much of it; empty: one number each."""
+        counts = [entry.count for entry in self.entries if entry is not None]
+        return [] if counts.count(1) == len(counts) else counts
+
+    def open_up(self) -> None:
+        """From a bulk to its entries."""
+        if self.bulk is not None:
+            self.entries = list(self.bulk.unpack(doubt=1))
+            self.bulk = None
 
 
 @dataclass(slots=True)
@@ -63,7 +86,9 @@ class Outbox:
         self._max_in_flight = max_in_flight
         self._max_queue = max_queue
         self._queues: dict[Op, list[Entry]] = {op: [] for op in Op}
+        self._bulks: list[Bulk] = []
         self._turn = Op.NEXT
+        self._bulk_turn = True
         self._in_flight: dict[int, Batch] = {}
         self._young: dict[int, float] = {}  # id -> sent_s of batches that count as in flight
         self._size = 0  # entries queued or in flight
@@ -91,11 +116,26 @@ class Outbox:
         self._queues[entry.op].append(entry)
         return True
 
+    def put_bulk(self, bulk: Bulk) -> bool:
+        """Queue a bulk, of at most MAX_BATCH uids; False: there is no room for all of it."""
+        if self._size + len(bulk.uids) > self._max_queue:
+            return False
+        self._size += len(bulk.uids)
+        self._bulks.append(bulk)
+        return True
+
     # --- sending
 
     def take(self, now_s: float) -> Batch | None:
         """The next batch to send; None: nothing to send, or no room (see `room_at_s`)."""
         while self._size and self._has_room(now_s):
+            self._bulk_turn = not self._bulk_turn
+            if self._bulks and (self._bulk_turn or not any(self._queues.values())):
+                bulk = self._bulks.pop(0)
+                if not bulk.waiter.done():
+                    return self._sent(Op.NEXT, [], now_s, bulk)
+                self._size -= len(bulk.uids)
+                continue
             op = self._next_op()
             if op is None:
                 return None
@@ -106,7 +146,7 @@ class Outbox:
 
     def room_at_s(self) -> float | None:
         """When a queued entry may go out even if no answer comes; None: nothing is held up."""
-        if not self._young or not any(self._queues.values()):
+        if not self._young or not (self._bulks or any(self._queues.values())):
             return None
         return next(iter(self._young.values())) + LINGER_S
 
@@ -140,8 +180,11 @@ class Outbox:
     def _launch(self, op: Op, entries: list[Entry], now_s: float) -> Batch:
         for entry in entries:
             entry.doubt += 1
+        return self._sent(op, entries, now_s)
+
+    def _sent(self, op: Op, entries: list[Entry], now_s: float, bulk: Bulk | None = None) -> Batch:
         self._last_id += 1
-        batch = Batch(self._last_id, op, entries, now_s)
+        batch = Batch(self._last_id, op, entries, now_s, bulk)
         self._in_flight[batch.id] = batch
         self._young[batch.id] = now_s
         return batch
@@ -161,6 +204,10 @@ class Outbox:
             text = f"{self.address}: an answer does not fit its request"
             self._close(batch, refused("INTERNAL", text, self.address))
             return
+        if batch.bulk is not None:
+            if self._settle_bulk(batch, batch.bulk, answer, observe):
+                return
+            batch.open_up()
         picked = self._pick(batch, answer)
         for index, failure in answer.failures.items():
             entry = picked[index]
@@ -172,11 +219,23 @@ class Outbox:
         if batch.left == 0 or not answer.more:
             self._close(batch, refused("INTERNAL", "the server left it out", self.address))
 
+    def _settle_bulk(self, batch: Batch, bulk: Bulk, answer: Answer, observe: Observe) -> bool:
+        """Settle all of it at once; False: the answer is not as plain as that."""
+        if answer.indexes or answer.failures or bulk.waiter.done():
+            return False
+        one = repeat(answer.epochs[0]) if len(answer.epochs) == 1 else answer.epochs
+        served = set(zip(bulk.sections, one, strict=False))
+        if not all(observe(section, epoch) for section, epoch in served):
+            return False
+        self._forget(batch)
+        bulk.settle(answer.seqs)
+        return True
+
     @staticmethod
     def _fits(batch: Batch, answer: Answer) -> bool:
         """Whether the answer can be one to this batch: what would not be is never handed out."""
-        size, failed = len(answer.indexes) or len(batch.entries), len(answer.failures)
-        if len(answer.seqs) != size or max(answer.indexes, default=0) >= len(batch.entries):
+        size, failed = len(answer.indexes) or batch.size, len(answer.failures)
+        if len(answer.seqs) != size or max(answer.indexes, default=0) >= batch.size:
             return False
         if failed and max(answer.failures) >= size:
             return False
@@ -229,13 +288,17 @@ class Outbox:
 
     def _close(self, batch: Batch, failure: Failure) -> None:
         """Forget a batch, failing what is left of it with an answer that the server gave."""
-        del self._in_flight[batch.id]
-        self._young.pop(batch.id, None)
-        self._size -= batch.left
+        batch.open_up()
+        self._forget(batch)
         for entry in batch.entries:
             if entry is not None:
                 entry.doubt -= 1
                 entry.fail(failure)
+
+    def _forget(self, batch: Batch) -> None:
+        del self._in_flight[batch.id]
+        self._young.pop(batch.id, None)
+        self._size -= batch.left
 
     # --- time and trouble
 
@@ -254,8 +317,10 @@ class Outbox:
                 return False
             return True
 
+        whole = self._open_up(lambda bulk: bulk.waiter.done() or bulk.deadline_s <= now_s)
         left = self._filter_queues(stays) + self._filter_in_flight(stays)
-        return min((entry.deadline_s for entry in left), default=None)
+        deadlines = [bulk.deadline_s for bulk in whole] + [entry.deadline_s for entry in left]
+        return min(deadlines, default=None)
 
     def evict(self, moved: Callable[[int], bool], *, in_flight: bool) -> None:
         """Fail entries whose section has `moved` to another owner, for their callers to reroute.
@@ -270,18 +335,37 @@ class Outbox:
             entry.fail(refused("NOT_OWNER", text, self.address))
             return False
 
+        self._open_up(lambda bulk: any(map(moved, set(bulk.sections))), in_flight=in_flight)
         self._filter_queues(stays)
         if in_flight:
             self._filter_in_flight(stays)
 
     def fail_all(self, failure: Failure) -> None:
         """Fail everything; what was sent stays in doubt."""
+        self._open_up(lambda _: True)
         queues, batches = self._queues.values(), self._in_flight.values()
         self._queues = {op: [] for op in Op}
         self._in_flight, self._young, self._size = {}, {}, 0
         sent = (entry for batch in batches for entry in batch.entries if entry is not None)
         for entry in chain(sent, *queues):
             entry.fail(failure)
+
+    def _open_up(self, which: Callable[[Bulk], bool], *, in_flight: bool = True) -> list[Bulk]:
+        """Make entries of those bulks with which something is to happen; returns the others."""
+        whole: list[Bulk] = []
+        for bulk in self._bulks:
+            if which(bulk):
+                self._queues[Op.NEXT] += bulk.unpack(doubt=0)
+            else:
+                whole.append(bulk)
+        self._bulks = whole.copy()
+        for batch in self._in_flight.values():
+            if batch.bulk is not None:
+                if in_flight and which(batch.bulk):
+                    batch.open_up()
+                else:
+                    whole.append(batch.bulk)
+        return whole
 
     def _filter_queues(self, stays: Callable[[Entry], bool]) -> list[Entry]:
         left: list[Entry] = []

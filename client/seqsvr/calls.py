@@ -90,10 +90,14 @@ class Tally:
     def done(self) -> bool:
         return self._future.done()
 
-    def set_result(self, result: None, /) -> None:
-        self._left -= 1
+    def set_result(self, _: None, /) -> None:
+        self.settled(1)
+
+    def settled(self, count: int) -> None:
+        """Of so many entries at once."""
+        self._left -= count
         if self._left == 0 and not self._future.done():
-            self._future.set_result(result)
+            self._future.set_result(None)
 
 
 class Entry:
@@ -131,6 +135,40 @@ class Entry:
         if not self.waiter.done():
             self.failure = failure
             self.waiter.set_result(None)
+
+
+class Bulk:
+    """Distinct uids of one `next_many` that have one owner, in place of as many entries.
+
+    Settled as a whole, `seqs` in the order of `uids`, as long as all goes well; whatever else
+    happens to it happens to its entries: `unpack` makes them, once, and from then on it is empty.
+    waiter: counts uids.
+    """
+
+    __slots__ = ("deadline_s", "entries", "sections", "seqs", "uids", "waiter")
+
+    def __init__(
+        self, uids: list[int], sections: list[int], deadline_s: float, waiter: Tally
+    ) -> None:
+        self.uids = uids
+        self.sections = sections
+        self.deadline_s = deadline_s
+        self.waiter = waiter
+        self.seqs: Sequence[int] = ()
+        self.entries: list[Entry] = []
+
+    def settle(self, seqs: Sequence[int]) -> None:
+        """All uids have got their number."""
+        self.seqs = seqs
+        self.waiter.settled(len(self.uids))
+
+    def unpack(self, doubt: int) -> list[Entry]:
+        """One entry for each uid. doubt: attempts that were sent."""
+        for uid, section in zip(self.uids, self.sections, strict=True):
+            entry = Entry(Op.NEXT, uid, 1, self.deadline_s)
+            entry.section, entry.doubt, entry.waiter = section, doubt, self.waiter
+            self.entries.append(entry)
+        return list(self.entries)
 
 
 def error_of(entry: Entry, failure: Failure) -> SeqError:

@@ -11,12 +11,14 @@ import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from functools import partial
+from operator import itemgetter
 from os import PathLike
 from types import TracebackType
 from typing import Self
 
 from seqsvr.calls import (
     UID_CEILING,
+    Bulk,
     Current,
     Entry,
     Failure,
@@ -36,7 +38,7 @@ from seqsvr.history import History
 from seqsvr.pause import Pause
 from seqsvr.retry import delay_s
 from seqsvr.routing import Router, RoutingTable
-from seqsvr.sections import SECTION_SIZE
+from seqsvr.sections import MAX_BATCH, SECTION_SIZE
 from seqsvr.session import Session
 from seqsvr.v1 import alloc_pb2
 from seqsvr.wire import table_from_wire
@@ -44,6 +46,8 @@ from seqsvr.wire import table_from_wire
 TIMEOUT_S = 2.0
 MAX_IN_FLIGHT = 2  # more of them cut the batches small, and cost more than they hide
 MAX_QUEUE = 65_536
+BULK_FROM = 16
+"""Uids from which on `next_many` takes them together instead of one by one."""
 _WINDOW = 16_384
 """Entries of one `next_many` that are on their way at a time."""
 
@@ -86,6 +90,7 @@ class AsyncClient:
         # section -> session of its owner; what the router says, found once per section and table.
         self._owners: dict[int, Session] = {}
         self._section_size = SECTION_SIZE
+        self._bulk_from = BULK_FROM
         self._uid_limit = UID_CEILING
         self._bound_loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -110,8 +115,21 @@ class AsyncClient:
 
         timeout: seconds, the client's default if None. Errors: see the class.
         """
-        entry = self._entry(Op.NEXT, uid, 1, timeout)
-        await self._finish(entry)
+        deadline_s = self._deadline(timeout)
+        if type(uid) is not int or not 0 <= uid < self._uid_limit:
+            uid = checked_uid(uid, self._uid_limit)
+        entry = Entry(Op.NEXT, uid, 1, deadline_s)
+        session = self._owners.get(uid // self._section_size)
+        if session is None or self._history is not None:
+            await self._finish(entry)
+            return entry.seq or 0
+        # What nearly every call does, without a coroutine more than this one.
+        entry.section = uid // self._section_size
+        entry.waiter = waiter = session.loop.create_future()
+        session.submit(entry)
+        await waiter
+        if entry.failure is not None:
+            await self._insist([entry])
         return entry.seq or 0
 
     async def next_range(self, uid: int, count: int, *, timeout: float | None = None) -> range:
@@ -127,7 +145,10 @@ class AsyncClient:
         A uid may occur more than once and gets rising numbers. If an entry finally fails, the
         error of the first such one is raised, `.uid` says which, and the other numbers are a gap.
         """
-        return [entry.seq or 0 for entry in await self._finish_many(Op.NEXT, uids, timeout)]
+        asked = list(uids)
+        if self._history is None and self._is_plain(asked):
+            return await self._next_bulks(asked, self._deadline(timeout))
+        return [entry.seq or 0 for entry in await self._finish_many(Op.NEXT, asked, timeout)]
 
     async def current(self, uid: int, *, timeout: float | None = None) -> Current:
         """The last number of `uid` handed out, or a ceiling of it. Allocates nothing."""
@@ -210,6 +231,69 @@ class AsyncClient:
             await self._insist([entry])
 
     # --- the way of many
+
+    def _is_plain(self, uids: list[int]) -> bool:
+        """Whether they may go as bulks: enough of them, each once, and all of them sound."""
+        return (
+            len(uids) >= self._bulk_from
+            and self._router.table is not None
+            and set(map(type, uids)) == {int}
+            and len(set(uids)) == len(uids)
+            and min(uids) >= 0
+            and max(uids) < self._uid_limit
+        )
+
+    async def _next_bulks(self, uids: list[int], deadline_s: float) -> list[int]:
+        seqs: list[int] = []
+        size = min(_WINDOW, self._max_queue)
+        for start in range(0, len(uids), size):
+            seqs += await self._next_window(uids[start : start + size], deadline_s)
+        return seqs
+
+    async def _next_window(self, uids: list[int], deadline_s: float) -> list[int]:
+        """One bulk for each owner of some of the uids; what fails goes on as entries."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = Tally(future, len(uids))
+        bulks: list[tuple[list[int], Bulk]] = []
+        for session, places in self._by_owner(uids).items():
+            for at in range(0, len(places), MAX_BATCH):
+                part = places[at : at + MAX_BATCH]
+                own = [uids[place] for place in part]
+                sections = [uid // self._section_size for uid in own]
+                bulk = Bulk(own, sections, deadline_s, waiter)
+                bulks.append((part, bulk))
+                if session is not None:
+                    session.submit_bulk(bulk)
+                else:
+                    for entry in bulk.unpack(doubt=0):
+                        text = f"section {entry.section} has no owner"
+                        entry.fail(refused("NOT_OWNER", text, ""))
+        await future
+        return await self._gathered(bulks, len(uids))
+
+    def _by_owner(self, uids: list[int]) -> dict[Session | None, list[int]]:
+        """Places of the uids by session."""
+        owners, size = self._owners, self._section_size
+        groups: dict[Session | None, list[int]] = {}
+        for place, uid in enumerate(uids):
+            session = owners.get(uid // size) or self._owner(uid // size)
+            group = groups.get(session)
+            if group is None:
+                group = groups[session] = []
+            group.append(place)
+        return groups
+
+    async def _gathered(self, bulks: list[tuple[list[int], Bulk]], size: int) -> list[int]:
+        """The numbers in the order of the call; raises as `next_many` does."""
+        unpacked = [at for places, bulk in bulks for at in zip(places, bulk.entries, strict=False)]
+        if unpacked:
+            await self._insist([entry for _, entry in sorted(unpacked, key=itemgetter(0))])
+        seqs = [0] * size
+        for places, bulk in bulks:
+            numbers = bulk.seqs or [entry.seq or 0 for entry in bulk.entries]
+            for place, seq in zip(places, numbers, strict=True):
+                seqs[place] = seq
+        return seqs
 
     async def _finish_many(self, op: Op, uids: Iterable[int], timeout: float | None) -> list[Entry]:
         deadline_s = self._deadline(timeout)
@@ -348,9 +432,10 @@ class AsyncClient:
     # --- time and loop
 
     def _deadline(self, timeout: float | None) -> float:
-        if self._closed or self._bound_loop is not asyncio.get_running_loop():
+        loop = asyncio.get_running_loop()
+        if self._closed or self._bound_loop is not loop:
             self._bind()
-        return self._now_s() + (self._timeout_s if timeout is None else checked_timeout(timeout))
+        return loop.time() + (self._timeout_s if timeout is None else checked_timeout(timeout))
 
     def _now_s(self) -> float:
         return asyncio.get_running_loop().time()

@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from seqsvr.batching import Answer, Batch, Outbox
-from seqsvr.calls import Entry, Failure, Op, lost, refused
+from seqsvr.calls import Bulk, Entry, Failure, Op, lost, refused
 from seqsvr.channels import alloc_stub, open_channel
 from seqsvr.errors import TABLE, reason_name
 from seqsvr.routing import ForeignCluster, Router
@@ -73,11 +73,25 @@ class Session:
         A full queue settles it with OVERLOADED, which its caller is not to wait out.
         """
         if self._closing or not self._outbox.put(entry):
-            text = "this client is closed" if self._closing else "this client's queue is full"
-            entry.fail(Failure("CLOSED" if self._closing else "OVERLOADED", text))
+            entry.fail(self._no_room())
             return
-        if entry.deadline_s < self._timer_s:
-            self._arm(min(entry.deadline_s, self.loop.time() + TICK_S))
+        self._woken(entry.deadline_s)
+
+    def submit_bulk(self, bulk: Bulk) -> None:
+        """The same for many uids of one call."""
+        if self._closing or not self._outbox.put_bulk(bulk):
+            for entry in bulk.unpack(doubt=0):
+                entry.fail(self._no_room())
+            return
+        self._woken(bulk.deadline_s)
+
+    def _no_room(self) -> Failure:
+        text = "this client is closed" if self._closing else "this client's queue is full"
+        return Failure("CLOSED" if self._closing else "OVERLOADED", text)
+
+    def _woken(self, deadline_s: float) -> None:
+        if deadline_s < self._timer_s:
+            self._arm(min(deadline_s, self.loop.time() + TICK_S))
         kick = self._kick
         if kick is not None:
             self._kick = None
@@ -204,17 +218,17 @@ class Session:
     # --- messages
 
     def _request(self, batch: Batch) -> alloc_pb2.SessionRequest:
-        entries = [entry for entry in batch.entries if entry is not None]
-        uids = [entry.uid for entry in entries]
+        uids = batch.uids()
         version = self._router.version
         if batch.op is Op.CURRENT:
             current = alloc_pb2.BatchGetCurSeqRequest(uids=uids, route_version=version)
             return alloc_pb2.SessionRequest(id=batch.id, current=current)
-        counts = [entry.count for entry in entries]
-        if counts.count(1) == len(counts):
-            counts = []
-        request = alloc_pb2.BatchGetSeqRequest(uids=uids, counts=counts, route_version=version)
-        return alloc_pb2.SessionRequest(id=batch.id, next=request)
+        request = alloc_pb2.SessionRequest(id=batch.id)
+        body = request.next
+        body.uids.extend(uids)
+        body.counts.extend(batch.counts())
+        body.route_version = version
+        return request
 
     def _settle(self, response: alloc_pb2.SessionResponse) -> None:
         self._heard_s = self.loop.time()

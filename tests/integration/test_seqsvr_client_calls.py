@@ -7,6 +7,13 @@ import pytest
 
 import seqsvr
 from fake_alloc import FakeAlloc, Reply, body_of
+from seqsvr.client import BULK_FROM
+
+
+@pytest.fixture(autouse=True, params=[1, BULK_FROM], ids=["bulks", "entries"])
+def the_way_of_many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few uids of one call go as they do here either way."""
+    monkeypatch.setattr("seqsvr.client.BULK_FROM", request.param)
 
 
 def test_a_client_can_be_made_outside_of_any_loop() -> None:

@@ -12,8 +12,15 @@ import pytest
 
 import seqsvr
 from fake_alloc import FakeAlloc, Reply, body_of, table_of
+from seqsvr.client import BULK_FROM
 
 LAST = 99
+
+
+@pytest.fixture(autouse=True, params=[1, BULK_FROM], ids=["bulks", "entries"])
+def the_way_of_many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few uids of one call go as they do here either way."""
+    monkeypatch.setattr("seqsvr.client.BULK_FROM", request.param)
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from seqsvr.batching import Answer, Batch, Outbox
-from seqsvr.calls import Entry, Op, lost, refused
+from seqsvr.calls import Bulk, Entry, Op, Tally, lost, refused
 
+SECTIONS = 3
 SENT = 1_000_000
 """The owner answers uid u with SENT + u, so that a mix-up shows."""
 
@@ -30,21 +31,34 @@ class OutboxMachine(RuleBasedStateMachine):
         self.now_s = 0.0
         self.uid = 0
         self.entries: list[tuple[Entry, Caller]] = []
+        self.bulks: list[tuple[Bulk, Caller]] = []
         self.flying: list[tuple[Batch, dict[int, int]]] = []  # with index -> uid not answered
 
     @rule(op=st.sampled_from(Op), patience_s=st.floats(0.001, 0.1))
     def call(self, op: Op, patience_s: float) -> None:
         self.uid += 1
         entry, caller = Entry(op, self.uid, 1, self.now_s + patience_s), Caller()
+        entry.section = self.uid % SECTIONS
         entry.waiter = caller
         if self.outbox.put(entry):
             self.entries.append((entry, caller))
+
+    @rule(size=st.integers(1, 6), patience_s=st.floats(0.001, 0.1))
+    def call_many(self, size: int, patience_s: float) -> None:
+        uids = list(range(self.uid + 1, self.uid + 1 + size))
+        self.uid += size
+        caller = Caller()
+        sections = [uid % SECTIONS for uid in uids]
+        bulk = Bulk(uids, sections, self.now_s + patience_s, Tally(caller, size))
+        if self.outbox.put_bulk(bulk):
+            self.bulks.append((bulk, caller))
 
     @rule()
     def send(self) -> None:
         batch = self.outbox.take(self.now_s)
         if batch is not None:
-            uids = {i: entry.uid for i, entry in enumerate(batch.entries) if entry is not None}
+            uids = dict(enumerate(batch.uids()))
+            assert len(uids) == batch.size
             assert all(not entry.waiter.done() for entry in batch.entries if entry is not None)
             self.flying.append((batch, uids))
 
@@ -52,8 +66,10 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def answer(self, data: st.DataObject) -> None:
         batch, left = data.draw(st.sampled_from(self.flying))
-        indexes = data.draw(st.lists(st.sampled_from(sorted(left)), min_size=1, unique=True))
-        failing = data.draw(st.sets(st.integers(0, len(indexes) - 1)))
+        everything = len(left) == batch.size and data.draw(st.booleans())
+        choice = st.lists(st.sampled_from(sorted(left)), min_size=1, unique=True)
+        indexes = sorted(left) if everything else data.draw(choice)
+        failing = data.draw(st.sets(st.integers(0, len(indexes) - 1)) | st.just(set()))
         seqs = [0 if i in failing else SENT + left[index] for i, index in enumerate(indexes)]
         for index in indexes:
             del left[index]
@@ -61,19 +77,24 @@ class OutboxMachine(RuleBasedStateMachine):
             self.flying.remove((batch, left))
         answer = Answer(
             batch.id,
-            indexes=indexes,
+            indexes=() if everything else indexes,
             more=bool(left),
             seqs=seqs,
             exact=[True] * len(indexes),
             epochs=[1],
             failures={i: refused("ACQUIRING", "", "node:1") for i in failing},
         )
-        self.outbox.settle(answer, lambda section, epoch: True)
+        stale = data.draw(st.sampled_from([None, None, None, *range(SECTIONS)]))
+        self.outbox.settle(answer, lambda section, epoch: section != stale)
 
-    @precondition(lambda self: self.entries)
+    @precondition(lambda self: self.entries or self.bulks)
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from(self.entries))[1].left = True
+        data.draw(st.sampled_from([*self.entries, *self.bulks]))[1].left = True
+
+    @rule(section=st.integers(0, SECTIONS - 1), silent=st.booleans())
+    def move(self, section: int, silent: bool) -> None:
+        self.outbox.evict(lambda moved: moved == section, in_flight=silent)
 
     @rule(seconds=st.floats(0.001, 0.05))
     def sweep(self, seconds: float) -> None:
@@ -81,13 +102,15 @@ class OutboxMachine(RuleBasedStateMachine):
         self.outbox.sweep(self.now_s)
         for entry, caller in self.entries:
             assert caller.done() or entry.deadline_s > self.now_s
+        for bulk, caller in self.bulks:
+            assert caller.done() or bulk.deadline_s > self.now_s
 
     @rule()
     def break_stream(self) -> None:
         self.outbox.fail_all(lost("node:1", "broke"))
         self.flying.clear()
         assert self.outbox.idle
-        assert all(caller.done() for _, caller in self.entries)
+        assert all(caller.done() for _, caller in [*self.entries, *self.bulks])
 
     @invariant()
     def every_entry_is_settled_once_and_with_its_own_number(self) -> None:
@@ -100,8 +123,23 @@ class OutboxMachine(RuleBasedStateMachine):
                 assert entry.failure is None
 
     @invariant()
+    def a_bulk_is_settled_as_a_whole_or_entry_by_entry(self) -> None:
+        for bulk, caller in self.bulks:
+            assert caller.results <= 1
+            if bulk.seqs:
+                assert not bulk.entries
+                assert list(bulk.seqs) == [SENT + uid for uid in bulk.uids]
+            elif caller.results:
+                assert [entry.uid for entry in bulk.entries] == bulk.uids
+            for entry in bulk.entries:
+                assert entry.doubt in (0, 1)
+                assert entry.seq in (None, SENT + entry.uid)
+                if caller.results:
+                    assert (entry.seq is None) == (entry.failure is not None)
+
+    @invariant()
     def whoever_still_waits_is_still_in_the_outbox(self) -> None:
-        waiting = sum(not caller.done() for _, caller in self.entries)
+        waiting = sum(not caller.done() for _, caller in [*self.entries, *self.bulks])
         assert waiting == 0 or not self.outbox.idle
 
 

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from seqsvr.batching import LINGER_S, Answer, Batch, Outbox
-from seqsvr.calls import Entry, Failure, Op, lost, refused
+from seqsvr.calls import Bulk, Entry, Failure, Op, Tally, lost, refused
 
 
 class Caller:
@@ -288,3 +288,111 @@ def test_a_failure_of_an_attempt_is_forgotten_when_the_next_one_succeeds() -> No
     outbox.put(entry)
     outbox.settle(answered(take(outbox), [8]), believe)
     assert (entry.seq, entry.failure) == (8, None)
+
+
+# -- bulks: many uids of one call, settled together as long as all goes well
+
+
+def put_bulk(outbox: Outbox, uids: list[int], *, deadline_s: float = 10.0) -> tuple[Bulk, Caller]:
+    caller = Caller()
+    bulk = Bulk(uids, [uid // 100 for uid in uids], deadline_s, Tally(caller, len(uids)))
+    assert outbox.put_bulk(bulk)
+    return bulk, caller
+
+
+def test_a_bulk_goes_as_a_batch_of_its_own_and_is_settled_at_once() -> None:
+    outbox = make()
+    bulk, caller = put_bulk(outbox, [5, 105, 7])
+    single = put(outbox, [9])
+    batches = [take(outbox), take(outbox)]
+    assert sorted(batch.uids() for batch in batches) == [[5, 105, 7], [9]]
+    (whole,) = (batch for batch in batches if batch.bulk is not None)
+    outbox.settle(answered(whole, [1, 2, 3]), believe)
+    assert caller.done() and bulk.seqs == [1, 2, 3] and not bulk.entries
+    assert not single[0].waiter.done() and outbox.in_flight == 1
+
+
+def test_bulks_and_single_calls_take_turns() -> None:
+    outbox = make(max_in_flight=10)
+    for uid in (1, 2):
+        put_bulk(outbox, [uid])
+    put(outbox, [8])
+    assert [take(outbox).uids() for _ in range(3)] in ([[1], [8], [2]], [[8], [1], [2]])
+
+
+def test_what_fails_of_a_bulk_fails_alone() -> None:
+    outbox = make()
+    bulk, caller = put_bulk(outbox, [5, 6, 7])
+    failure = refused("ACQUIRING", "", "node:1")
+    outbox.settle(answered(take(outbox), [1, 0, 3], failures={1: failure}), believe)
+    assert caller.done()
+    assert [entry.seq for entry in bulk.entries] == [1, None, 3]
+    assert [entry.failure for entry in bulk.entries] == [None, failure, None]
+    assert [entry.doubt for entry in bulk.entries] == [0, 0, 0]
+
+
+def test_a_bulk_that_is_answered_in_parts_is_settled_with_the_last() -> None:
+    outbox = make()
+    bulk, caller = put_bulk(outbox, [5, 6, 7])
+    batch = take(outbox)
+    outbox.settle(answered(batch, [30, 10], indexes=[2, 0], more=True), believe)
+    assert not caller.done()
+    outbox.settle(answered(batch, [20], indexes=[1]), believe)
+    assert caller.done() and [entry.seq for entry in bulk.entries] == [10, 20, 30]
+    assert outbox.idle
+
+
+def test_of_a_bulk_under_epochs_of_which_one_is_superseded_that_part_is_in_doubt() -> None:
+    outbox = make()
+    bulk, caller = put_bulk(outbox, [5, 105])
+    answer = Answer(take(outbox).id, seqs=[1, 2], epochs=[7, 3])
+    outbox.settle(answer, lambda section, epoch: epoch >= 7)
+    assert caller.done()
+    first, second = bulk.entries
+    assert (first.seq, first.doubt) == (1, 0)
+    assert second.failure is not None and second.failure.reason == "STALE_EPOCH"
+    assert second.doubt == 1
+
+
+@pytest.mark.parametrize("sent", [True, False])
+@pytest.mark.parametrize("how", ["broken", "late", "moved"])
+def test_a_bulk_that_comes_to_nothing_is_in_doubt_only_if_it_was_sent(how: str, sent: bool) -> None:
+    outbox = make()
+    bulk, caller = put_bulk(outbox, [5, 105])
+    if sent:
+        take(outbox)
+    if how == "broken":
+        outbox.fail_all(lost("node:1", "broke"))
+    elif how == "late":
+        assert outbox.sweep(9.9) == 10.0
+        assert outbox.sweep(10.0) is None
+    else:
+        outbox.evict(lambda section: section in (0, 1), in_flight=True)
+    assert caller.done() and outbox.idle
+    assert all(entry.failure is not None for entry in bulk.entries)
+    assert [entry.doubt for entry in bulk.entries] == [int(sent)] * 2
+
+
+def test_a_bulk_of_which_a_part_has_moved_goes_on_with_the_rest() -> None:
+    outbox = make()
+    bulk, caller = put_bulk(outbox, [5, 105, 6])
+    outbox.evict(lambda section: section == 1, in_flight=False)
+    batch = take(outbox)
+    assert batch.uids() == [5, 6]
+    outbox.settle(answered(batch, [1, 2]), believe)
+    assert caller.done()
+    assert [entry.seq for entry in bulk.entries] == [1, None, 2]
+
+
+def test_a_bulk_that_does_not_fit_the_queue_is_not_taken_and_leaves_the_room() -> None:
+    outbox = make(max_queue=3)
+    tally = Tally(Caller(), 4)
+    assert not outbox.put_bulk(Bulk([1, 2, 3, 4], [0] * 4, 10.0, tally))
+    put(outbox, [1, 2, 3])
+
+
+def test_a_bulk_whose_caller_has_gone_is_not_sent() -> None:
+    outbox = make()
+    _, caller = put_bulk(outbox, [5, 6])
+    caller.leave()
+    assert outbox.take(0.0) is None and outbox.idle
