@@ -19,6 +19,7 @@ from seqctl.output import print_json, print_table, print_violations
 from seqctl.progress import progress
 from seqctl.tally import Baseline, Summary, Tally, summarize
 from seqctl.trace import Trace, read_trace
+from seqsvr import loops
 from seqsvr.errors import SeqError
 from seqsvr.sections import Layout
 
@@ -129,7 +130,7 @@ class Replay:
 def run(args: argparse.Namespace) -> int:
     """The command: 0, 1 on any violation, 3 where calls failed."""
     trace = read_trace(args.file, spread=args.spread, limit=args.limit)
-    replay, layout = asyncio.run(_replay(args, trace))
+    replay, layout = loops.run(_replay(args, trace))
     summary = replay.summary(layout.section_size)  # long, so not where it would bar Ctrl-C
     if args.output == "json":
         print_json(summary.as_json())

@@ -3,8 +3,10 @@
 Entries wait in one queue per kind of call. `take` makes the next batch of them:
 
 * nothing in flight: at once, with whatever is queued;
-* otherwise as long as fewer than `max_in_flight` batches wait for their first answer, so calls
-  gather meanwhile and go out together;
+* otherwise calls gather, and go out together with the next answer; not before it unless there are
+  `GATHER` of them (or a bulk) and fewer than `max_in_flight` batches wait for their first answer.
+  A message costs as much as tens of calls in it, so two half batches at a time are slower than one
+  whole after the other; of large ones, one is made while the other is served.
 * a batch stops counting when it is first answered, or after `LINGER_S`. A section that waits
   for a raise therefore delays a call to another section by `LINGER_S` at most, never more.
 
@@ -23,6 +25,7 @@ from seqsvr.calls import Bulk, Entry, Failure, Op, refused
 from seqsvr.sections import MAX_BATCH
 
 LINGER_S = 0.01
+GATHER = 64
 
 Observe = Callable[[int, int], bool]
 """(section, epoch) of an answer -> whether it is to be believed; see routing.Router.observe."""
@@ -81,8 +84,11 @@ class Answer:
 class Outbox:
     """The queues and the batches in flight of one owner."""
 
-    def __init__(self, address: str, *, max_in_flight: int, max_queue: int) -> None:
+    def __init__(
+        self, address: str, *, max_in_flight: int, max_queue: int, gather: int = GATHER
+    ) -> None:
         self.address = address
+        self._gather = gather
         self._max_in_flight = max_in_flight
         self._max_queue = max_queue
         self._queues: dict[Op, list[Entry]] = {op: [] for op in Op}
@@ -157,7 +163,11 @@ class Outbox:
             if young[oldest] + LINGER_S > now_s:
                 break
             del young[oldest]
-        return len(young) < self._max_in_flight
+        if not young:
+            return True
+        if len(young) >= self._max_in_flight:
+            return False
+        return bool(self._bulks) or sum(map(len, self._queues.values())) >= self._gather
 
     def _next_op(self) -> Op | None:
         first = self._turn

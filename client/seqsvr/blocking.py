@@ -1,22 +1,36 @@
 """The client for code without an event loop: an AsyncClient in a thread of its own.
 
 Every call is handed to that thread's loop and waited for, so many threads share the batches and
-connections of one client.
+connections of one client. A call for one uid crosses over as its entry alone, with a lock in place
+of a future: no task is made for it, and the loop is woken once for all that come while it is busy.
+Anything else, and whatever does not go well at once, is a coroutine of the AsyncClient.
 """
 
 import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from seqsvr.calls import Current
+from seqsvr.calls import (
+    UID_CEILING,
+    Current,
+    Entry,
+    Failure,
+    Op,
+    checked_count,
+    checked_timeout,
+    checked_uid,
+    error_of,
+)
 from seqsvr.client import MAX_IN_FLIGHT, MAX_QUEUE, TIMEOUT_S, AsyncClient
-from seqsvr.errors import error_for
+from seqsvr.errors import Unavailable, error_for
+from seqsvr.loops import new_event_loop
 from seqsvr.routing import RoutingTable
 
 T = TypeVar("T")
@@ -63,11 +77,13 @@ class Client:
 
     def next(self, uid: int, *, timeout: float | None = None) -> int:
         """See AsyncClient.next."""
-        return self._thread.run(self._client.next(uid, timeout=timeout))
+        return self._one(Op.NEXT, uid, 1, timeout).seq or 0
 
     def next_range(self, uid: int, count: int, *, timeout: float | None = None) -> range:
         """See AsyncClient.next_range."""
-        return self._thread.run(self._client.next_range(uid, count, timeout=timeout))
+        entry = self._one(Op.NEXT, uid, checked_count(count, uid), timeout)
+        first = entry.seq or 0
+        return range(first, first + entry.count)
 
     def next_many(self, uids: Iterable[int], *, timeout: float | None = None) -> list[int]:
         """See AsyncClient.next_many."""
@@ -75,7 +91,8 @@ class Client:
 
     def current(self, uid: int, *, timeout: float | None = None) -> Current:
         """See AsyncClient.current."""
-        return self._thread.run(self._client.current(uid, timeout=timeout))
+        entry = self._one(Op.CURRENT, uid, 1, timeout)
+        return Current(entry.seq or 0, entry.exact)
 
     def current_many(self, uids: Iterable[int], *, timeout: float | None = None) -> list[Current]:
         """See AsyncClient.current_many."""
@@ -97,6 +114,54 @@ class Client:
         """See AsyncClient.aclose. Idempotent; nothing to do in a process that forked."""
         self._finalizer()
 
+    def _one(self, op: Op, uid: int, count: int, timeout: float | None) -> Entry:
+        """An entry that was answered; raises what became of it otherwise."""
+        entry = Entry(op, checked_uid(uid, UID_CEILING), count, 0.0)
+        entry.waiter = waiter = _Waiter()
+        patience_s = None if timeout is None else checked_timeout(timeout)
+        self._thread.post(partial(self._client._begin, entry, patience_s))
+        waiter.wait()
+        failure = entry.failure
+        if failure is not None and not failure.retry:
+            raise error_of(entry, failure)
+        if failure is not None or entry.seq is None:
+            self._complete(entry)
+        return entry
+
+    def _complete(self, entry: Entry) -> None:
+        try:
+            self._thread.run(self._client._complete(entry))
+        except Unavailable as error:
+            if error.reason != "CLOSED":
+                raise
+            # From a loop that takes no more, and knows nothing of the first attempt.
+            raise error_of(entry, Failure(error.reason, str(error))) from None
+
+
+class _Waiter:
+    """What a thread waits for instead of a future; see calls.Waiter."""
+
+    __slots__ = ("_lock", "_over")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._over = False
+
+    def done(self) -> bool:
+        return self._over
+
+    def set_result(self, _: None, /) -> None:
+        self._over = True
+        self._lock.release()
+
+    def wait(self) -> None:
+        """Until it is settled, or this thread is interrupted."""
+        try:
+            self._lock.acquire()
+        finally:
+            self._over = True  # nobody waits any more
+
 
 class _LoopThread:
     """A daemon thread that runs an event loop until it is stopped."""
@@ -105,7 +170,8 @@ class _LoopThread:
         self._pid = os.getpid()
         self._lock = threading.Lock()  # no call may reach the loop after its last turn
         self._stopped = False
-        self._loop = asyncio.new_event_loop()
+        self._inbox: list[Callable[[], None]] = []
+        self._loop = new_event_loop()
         self._thread = threading.Thread(target=self._main, name="seqsvr-client", daemon=True)
         self._thread.start()
 
@@ -125,20 +191,37 @@ class _LoopThread:
             future.cancel()  # KeyboardInterrupt, say: nobody waits any more
             raise
 
+    def post(self, work: Callable[[], None]) -> None:
+        """Have the loop call `work`, together with all else that is posted until it comes to it."""
+        with self._lock:
+            if not self._stopped and self.ours:
+                self._inbox.append(work)
+                if len(self._inbox) == 1:
+                    self._loop.call_soon_threadsafe(self._take)
+                return
+        raise self._refusal()
+
+    def _take(self) -> None:
+        with self._lock:
+            works, self._inbox = self._inbox, []
+        for work in works:
+            work()
+
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        refusal: Exception | None = None
-        if not self.ours:
-            refusal = RuntimeError(
-                f"this Client was made in process {self._pid}; "
-                f"process {os.getpid()} forked from it and needs its own"
-            )
-        else:
+        if self.ours:
             with self._lock:
                 if not self._stopped:
                     return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-            refusal = error_for("CLOSED", "the client was closed")
         coroutine.close()
-        raise refusal
+        raise self._refusal()
+
+    def _refusal(self) -> Exception:
+        if self.ours:
+            return error_for("CLOSED", "the client was closed")
+        return RuntimeError(
+            f"this Client was made in process {self._pid}; "
+            f"process {os.getpid()} forked from it and needs its own"
+        )
 
     def stop(self, last: Coroutine[Any, Any, None]) -> None:
         """Run `last`, let the calls that it ended return, and end the thread."""

@@ -230,6 +230,33 @@ class AsyncClient:
         if entry.failure is not None:
             await self._insist([entry])
 
+    # --- the way of a call of another thread
+
+    def _begin(self, entry: Entry, patience_s: float | None) -> None:
+        """Settle an entry that has a waiter of its own if that takes no task, or leave it as it is.
+
+        For the loop's own thread. An entry that comes back without a number or with a failure is to
+        be completed.
+        """
+        session = self._owners.get(entry.uid // self._section_size)
+        loop = asyncio.get_running_loop()
+        entry.deadline_s = loop.time() + (self._timeout_s if patience_s is None else patience_s)
+        if session is None or self._history is not None or entry.uid >= self._uid_limit:
+            entry.waiter.set_result(None)
+            return
+        entry.section = entry.uid // self._section_size
+        session.submit(entry)
+
+    async def _complete(self, entry: Entry) -> None:
+        """What `_begin` began, to its end; raises what became of it."""
+        if entry.failure is None:
+            checked_uid(entry.uid, self._uid_limit)
+            if self._closed or self._bound_loop is not asyncio.get_running_loop():
+                self._bind()
+            await self._finish(entry)
+        else:
+            await self._insist([entry])
+
     # --- the way of many
 
     def _is_plain(self, uids: list[int]) -> bool:

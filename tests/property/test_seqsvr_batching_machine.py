@@ -27,7 +27,7 @@ class Caller:
 class OutboxMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.outbox = Outbox("node:1", max_in_flight=2, max_queue=20)
+        self.outbox = Outbox("node:1", max_in_flight=2, max_queue=20, gather=3)
         self.now_s = 0.0
         self.uid = 0
         self.entries: list[tuple[Entry, Caller]] = []

@@ -23,8 +23,8 @@ class Caller:
         self.finished = True
 
 
-def make(*, max_in_flight: int = 4, max_queue: int = 100_000) -> Outbox:
-    return Outbox("node:1", max_in_flight=max_in_flight, max_queue=max_queue)
+def make(*, max_in_flight: int = 4, max_queue: int = 100_000, gather: int = 1) -> Outbox:
+    return Outbox("node:1", max_in_flight=max_in_flight, max_queue=max_queue, gather=gather)
 
 
 def put(
@@ -288,6 +288,28 @@ def test_a_failure_of_an_attempt_is_forgotten_when_the_next_one_succeeds() -> No
     outbox.put(entry)
     outbox.settle(answered(take(outbox), [8]), believe)
     assert (entry.seq, entry.failure) == (8, None)
+
+
+def test_few_calls_wait_for_the_answer_that_is_on_its_way_and_many_do_not() -> None:
+    outbox = make(gather=3)
+    put(outbox, [1])
+    first = take(outbox)
+    put(outbox, [2, 3])
+    assert outbox.take(0.0) is None
+    put(outbox, [4])
+    assert take(outbox).uids() == [2, 3, 4]
+    put(outbox, [5])
+    outbox.settle(answered(first, [1]), believe)
+    assert outbox.take(0.0) is None, "the second one is still on its way"
+    assert take(outbox, LINGER_S).uids() == [5], "and holds nobody up for longer than this"
+
+
+def test_a_bulk_waits_for_nobody_as_long_as_there_is_room() -> None:
+    outbox = make(gather=100, max_in_flight=2)
+    for uid in (1, 2, 3):
+        put_bulk(outbox, [uid])
+    assert [take(outbox).uids() for _ in range(2)] == [[1], [2]]
+    assert outbox.take(0.0) is None
 
 
 # -- bulks: many uids of one call, settled together as long as all goes well
