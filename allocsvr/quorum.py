@@ -73,7 +73,19 @@ class Ballot:
 
     def vote(self, replica: int, usable: bool, refused: Set[int]) -> list[tuple[int, Outcome]]:
         """Count the answer of a replica; says what it decides, which is then no longer open."""
-        for question in refused & self._open.keys():
+        if refused or self._refused:
+            return self._vote_by_one(replica, usable, refused)
+        outcome = self._common.vote(replica, usable)
+        if outcome is Outcome.PENDING:
+            return []
+        decided: list[tuple[int, Outcome]] = [(question, outcome) for question in self._open]
+        self._open.clear()
+        return decided
+
+    def _vote_by_one(
+        self, replica: int, usable: bool, refused: Set[int]
+    ) -> list[tuple[int, Outcome]]:
+        for question in self._open.keys() & refused:
             self._refused.setdefault(question, copy(self._common))
         outcomes = [
             (question, tally.vote(replica, usable and question not in refused))

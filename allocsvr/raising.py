@@ -4,12 +4,17 @@ One raise in flight per section, many sections in one request, several requests 
 section's window grows only once W replicas have acknowledged its target; whatever a straggler says
 later changes nothing. A raise that too few replicas acknowledged may or may not have happened, so
 it is asked for again, with back-off, as long as the section is ours.
+
+A request costs each replica a commit, whatever it holds. So what got hungry goes at once only if
+nothing went just before; else together, PACE_S after that, or when it fills a request. It can wait
+that long, since half a window is left. Where there is none left, everything goes at once.
 """
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import islice
 
 from allocsvr.metrics import Metrics
 from allocsvr.quorum import Ballot, Outcome
@@ -21,8 +26,12 @@ from seqsvr.v1 import store_pb2 as pb
 
 MAX_SECTIONS = 4096
 MAX_FLIGHTS = 16
+PACE_S = 0.01
 RETRY_S = 0.05
 MAX_RETRY_S = 0.5
+
+_DECIDED = (Outcome.WON, Outcome.LOST)
+_OURS = (State.RAISING, State.SERVING)
 
 
 class _Flight:
@@ -65,12 +74,18 @@ class Raising:
         self._flights = 0
         self._backoff_s = 0.0
         self._changed = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._sent_ns = 0
+        self._counts = {outcome: metrics.raises.labels(outcome.value) for outcome in _DECIDED}
 
     def want(self, section: Section) -> None:
         """Ask for a raise. One that is pending or in flight is not asked for twice."""
         if section not in self._flying:
             self._pending[section] = None
             self._changed.set()
+        full = len(self._pending) >= MAX_SECTIONS
+        if full or section.state is State.RAISING or not section.window:
+            self._hurry.set()
 
     async def run(self) -> None:
         """Send what is wanted, until cancelled."""
@@ -79,6 +94,8 @@ class Raising:
             self._changed.clear()
             if self._backoff_s:
                 await self._clock.sleep(random.uniform(self._backoff_s / 2, self._backoff_s))
+            elif 0 < len(self._pending) < MAX_SECTIONS:
+                await self._gather()
             # No more than was wanted when the pause ended: what fails at once waits for the next.
             for _ in range(0, len(self._pending), MAX_SECTIONS):
                 if self._flights >= MAX_FLIGHTS:
@@ -94,22 +111,30 @@ class Raising:
         while not left.isdisjoint(self._flying):
             await self._clock.sleep(0.001)
 
+    async def _gather(self) -> None:
+        """Until PACE_S after the last request, or until some section is in a hurry."""
+        passed_s = (self._clock.now_ns() - self._sent_ns) / 1e9
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(max(PACE_S - passed_s, 0.0), PACE_S)):
+                await self._hurry.wait()
+        self._hurry.clear()
+
     def _launch(self) -> None:
         now_ns = self._clock.now_ns()
-        batch: list[tuple[Section, int]] = []
-        while self._pending and len(batch) < MAX_SECTIONS:
-            section = next(iter(self._pending))
+        first = list(islice(self._pending, MAX_SECTIONS))
+        for section in first:
             del self._pending[section]
-            if section.state in (State.RAISING, State.SERVING):
-                batch.append((section, section.target(now_ns)))
+        batch = [(section, section.target(now_ns)) for section in first if section.state in _OURS]
         if not batch:
             return
         flight = _Flight(batch, len(self._replicas), self._w, now_ns)
         self._flying.update((section, None) for section, _ in batch)
         self._flights += 1
+        self._sent_ns = now_ns
         request = pb.RaiseRequest(header=self._header, incarnation=self._incarnation)
+        add = request.entries.add
         for section, target in batch:
-            request.entries.add(section=section.id, epoch=section.epoch, max_seq=target)
+            add(section=section.id, epoch=section.epoch, max_seq=target)
 
         async def send(_: int, replica: ReplicaTransport) -> pb.RaiseResponse:
             return await replica.raise_max(request)
@@ -129,13 +154,16 @@ class Raising:
         if flight.ballot.decided:
             return
         decided = flight.ballot.vote(index, not isinstance(answer, ReplicaFailed), refused)
+        won = 0
         for number, outcome in decided:
             section, target = flight.sections[number]
             self._decided(section, target, outcome)
-            if outcome is Outcome.LOST and number in refused:
+            if outcome is Outcome.WON:
+                won += 1
+            elif number in refused:
                 self._outdone(section)
-        for outcome, count in Counter([outcome for _, outcome in decided]).items():
-            self._metrics.raises.labels(outcome.value).inc(count)
+        self._counts[Outcome.WON].inc(won)
+        self._counts[Outcome.LOST].inc(len(decided) - won)
         if flight.ballot.decided:
             self._flights -= 1
             seconds = (self._clock.now_ns() - flight.sent_ns) / 1e9
@@ -143,7 +171,7 @@ class Raising:
             self._changed.set()
 
     def _outdone(self, section: Section) -> None:
-        if section.state in (State.RAISING, State.SERVING):
+        if section.state in _OURS:
             self._pending.pop(section, None)
             self._on_outdone(section)
 
@@ -153,6 +181,6 @@ class Raising:
             self._backoff_s = 0.0
             self._on_raised(section, target)
             return
-        if section.state in (State.RAISING, State.SERVING):
+        if section.state in _OURS:
             self._backoff_s = min(max(self._backoff_s * 2, RETRY_S), MAX_RETRY_S)
             self.want(section)

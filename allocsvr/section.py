@@ -30,6 +30,9 @@ PAGE_SIZE = 256
 """Counters of a snapshot's block."""
 
 MAX_STEP = 1024 * STEP
+"""The largest step that may be asked for by an option."""
+STEP_CAP = 1 << 40
+"""The largest that demand may lead to: a section is asked for 10^12 numbers a second by nobody."""
 HOT_NS = 1_000_000_000
 COLD_NS = 60_000_000_000
 
@@ -160,7 +163,7 @@ class Section:
         if self._answered:  # asking again is no demand: it must not lift the step
             since = now_ns - self._raised_at_ns
             if self._raised_at_ns and since < HOT_NS:
-                self.step = min(self.step * 2, MAX_STEP)
+                self.step = min(self.step * 2, STEP_CAP)
             elif since > COLD_NS:
                 self.step = max(self.step // 2, self.min_step)
             self._raised_at_ns = now_ns

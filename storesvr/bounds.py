@@ -48,6 +48,18 @@ class Bounds:
         check_count(len(entries))
         self.epochs((section, epoch) for section, epoch, _ in entries)
 
+    def raises(self, incarnation: int, entries: Sequence[Range]) -> None:
+        """(section, epoch, max_seq) of an incarnation's own."""
+        check_incarnation(incarnation)
+        check_count(len(entries))
+        sections = self.layout.sections
+        for section, epoch, max_seq in entries:
+            if not (
+                0 <= section < sections and 1 <= epoch <= MAX_EPOCH and 0 <= max_seq <= SEQ_LIMIT
+            ):
+                self.epochs([(section, epoch)])
+                self.max_seq(section, max_seq)
+
     def epochs(self, entries: Iterable[tuple[int, int]]) -> None:
         """Sections of the layout; epochs start at 1."""
         sections = self.layout.sections

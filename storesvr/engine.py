@@ -14,9 +14,9 @@ What a flipped bit can do, and what notices it:
 
 A page so broken that LMDB itself falls over it ends the process; it never becomes a value.
 
-Memory held: what was committed last of each section, as bytes and as a record, about 0.6 KB. A
-value that is read must be those very bytes, which says more than a checksum and costs less; so
-nothing is decoded twice. Reading and committing may overlap, on two threads.
+Memory held: the row committed last of each section, about 0.2 KB, and as bytes, which the garbage
+collector need not look at. A value that is read must be those very bytes, which says more than a
+checksum and costs less. Reading and committing may overlap, on two threads.
 """
 
 import os
@@ -24,6 +24,7 @@ import secrets
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 
 import lmdb
@@ -56,6 +57,7 @@ from storesvr.records import (
     encode,
     encode_snapshot,
     stored_crc,
+    trusted,
 )
 
 MAP_SIZE = 128 * 2**30  # address space, not disk: set once, above what any store may grow to
@@ -73,7 +75,7 @@ _NOT_A_STORE = (
     lmdb.BadDbiError,
 )
 
-Stored = tuple[bytes, Record]
+_by_section = itemgetter(0)
 
 
 class LmdbEngine:
@@ -90,8 +92,8 @@ class LmdbEngine:
         self._directory = Directory(path, create=create)
         self._env: lmdb.Environment | None = None
         self._guard = threading.Lock()
-        self._held: dict[int, Stored] | None = None  # what is committed; None: not loaded
-        self._pending: Mapping[int, Stored] = {}  # what is being committed
+        self._held: dict[int, bytes] | None = None  # what is committed; None: not loaded
+        self._pending: Mapping[int, bytes] = {}  # what is being committed
         self._identity, self._totals = wanted, Totals()
         self._failed = ""
         try:
@@ -107,23 +109,29 @@ class LmdbEngine:
 
     def load(self) -> list[Record]:
         with _mapped_at_read(), self._opened().begin(db=self._records) as txn:
-            pairs = [(int.from_bytes(key, "big"), value) for key, value in txn.cursor()]
-        held = {section: (value, decode(section, value)) for section, value in pairs}
-        found = Totals(0, 0, 0).after((None, stored_crc(value)) for value, _ in held.values())
+            held = {int.from_bytes(key, "big"): value for key, value in txn.cursor()}
+        records = [decode(section, value) for section, value in held.items()]
+        found = Totals().after((None, stored_crc(value)) for value in held.values())
         if found[1:] != self._totals[1:]:
             raise EngineCorrupt(
                 f"{found.records} records (CRC sum {found.crc_sum:#x}) are not what was stored: "
                 f"{self._totals.records} ({self._totals.crc_sum:#x})"
             )
         self._held = held
-        return [record for _, record in held.values()]
+        return records
 
     def read(self, sections: Iterable[int]) -> list[Record | None]:
         wanted = list(sections)
         keys = [section.to_bytes(8, "big") for section in wanted]
         with self._guard, _mapped_at_read(), self._opened().begin(db=self._records) as txn:
             values = dict(txn.cursor().getmulti(keys))
-            return [self._checked(s, values.get(k)) for s, k in zip(wanted, keys, strict=True)]
+            held = self._held or {}
+            return [
+                trusted(value)
+                if (value := values.get(key)) is not None and held.get(section) == value
+                else self._checked(section, value)
+                for section, key in zip(wanted, keys, strict=True)
+            ]
 
     def scan(self, first: int, last: int, limit: int) -> list[Record]:
         found: list[Record] = []
@@ -148,11 +156,13 @@ class LmdbEngine:
         held = self._held
         if held is None:
             raise BrokenInvariant("nothing is committed before load")
-        pending = {record.section: (encode(record), record) for record in sorted(batch.records)}
-        rows = [(section.to_bytes(8, "big"), value) for section, (value, _) in pending.items()]
+        ordered = sorted(batch.records, key=_by_section)
+        pending = {record.section: encode(record) for record in ordered}
+        rows = [(section.to_bytes(8, "big"), value) for section, value in pending.items()]
+        before = map(held.get, pending)
         totals = self._totals.after(
-            (stored_crc(held[section][0]) if section in held else None, stored_crc(value))
-            for section, (value, _) in pending.items()
+            (None if old is None else stored_crc(old), stored_crc(new))
+            for old, new in zip(before, pending.values(), strict=True)
         )
         with self._guard:
             self._pending = pending
@@ -274,9 +284,8 @@ class LmdbEngine:
         if held is None:
             return None if value is None else decode(section, value)
         before = held.get(section)
-        for known in (before, self._pending.get(section)):
-            if known is not None and known[0] == value:
-                return known[1]
+        if value is not None and value in (before, self._pending.get(section)):
+            return trusted(value)
         if value is None and before is None:
             return None
         if value is not None:

@@ -114,15 +114,17 @@ class Replica:
 
         Raises ReplicaFailed MALFORMED, CORRUPT.
         """
-        self.bounds.entries(incarnation, entries)
-        for section, _, max_seq in entries:
-            self.bounds.max_seq(section, max_seq)
+        self.bounds.raises(incarnation, entries)
         records = self._read([section for section, _, _ in entries])
+        staged = self._records
         refused: dict[int, int] = {}
         for read, (section, epoch, max_seq) in zip(records, entries, strict=True):
-            record = self._records.get(section, read)
-            if not self._raise_one(record, incarnation, epoch, max_seq):
-                refused[section] = record.promised
+            record = staged.get(section, read)
+            _, promised, owner_epoch, owner, _, before, _, _ = record
+            if promised == epoch == owner_epoch and owner == incarnation and max_seq > before:
+                staged[section] = record.at(max_seq)  # nearly always: its owner goes on
+            elif not self._raise_one(record, incarnation, epoch, max_seq):
+                refused[section] = promised
         return refused
 
     def release(

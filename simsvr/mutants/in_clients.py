@@ -43,13 +43,16 @@ CLIENTS = (
         (
             Hunk(
                 CLIENT,
-                "        entry = self._entry(Op.NEXT, uid, 1, timeout)\n"
-                "        await self._finish(entry)\n"
-                "        return entry.seq or 0\n",
+                "        entry = Entry(Op.NEXT, uid, 1, deadline_s)\n        session = ",
                 "        if kept := self._kept.pop(uid, 0):\n"
                 "            return kept\n"
-                "        entry = self._entry(Op.NEXT, uid, 2, timeout)\n"
-                "        await self._finish(entry)\n"
+                "        entry = Entry(Op.NEXT, uid, 2, deadline_s)\n"
+                "        session = ",
+            ),
+            Hunk(
+                CLIENT,
+                "            await self._insist([entry])\n        return entry.seq or 0\n",
+                "            await self._insist([entry])\n"
                 "        self._kept[uid] = (entry.seq or 0) + 1\n"
                 "        return entry.seq or 0\n",
             ),

@@ -36,6 +36,7 @@ from storesvr.records import (
     encode,
     encode_snapshot,
     stored_crc,
+    trusted,
 )
 
 U64 = st.one_of(st.integers(0, 3), st.integers(0, 2**64 - 1), st.just(2**64 - 1))
@@ -148,6 +149,18 @@ def test_a_record_is_as_long_as_the_format_says_and_ends_with_its_checksum(recor
     assert len(encode_snapshot(Snapshot(1, 2, b"abc"))) == SNAPSHOT_OVERHEAD + 3
     expected = record.owner_epoch if record.released and record.has_snapshot else 0
     assert record.snapshot_epoch == expected
+
+
+@given(RECORDS, U64)
+def test_a_record_whose_max_seq_changes_keeps_everything_else(record: Record, max_seq: int) -> None:
+    assert record.at(max_seq) == record._replace(max_seq=max_seq)
+
+
+@given(RECORDS)
+def test_a_row_that_is_known_reads_as_one_that_is_checked(record: Record) -> None:
+    known = trusted(encode(record))
+    assert known == decode(record.section, encode(record)) == record
+    assert [type(field) for field in known] == [type(field) for field in record]
 
 
 COMMITS = st.lists(st.dictionaries(st.integers(0, 5), st.integers(0, 2**32 - 1), max_size=4))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from allocsvr.counters import Counters
-from allocsvr.section import COLD_NS, EXHAUSTED, HOT_NS, MAX_STEP, USED_UP, Section
+from allocsvr.section import COLD_NS, EXHAUSTED, HOT_NS, STEP_CAP, USED_UP, Section
 from allocsvr.snapshot import decode, encode
 from seqsvr.sections import MAX_COUNT, SECTION_SIZE, SEQ_LIMIT, STEP
 
@@ -193,11 +193,11 @@ def test_the_step_follows_the_fastest_uid_until_the_section_asks_once_a_second()
 def test_the_step_doubles_while_hot_up_to_a_cap_and_halves_while_cold() -> None:
     owned = Owned(step=10)
     section = owned.section
-    for _ in range(30):
+    for _ in range(50):
         owned.raise_now(HOT_NS - 1)
-    assert section.step == MAX_STEP
+    assert section.step == STEP_CAP
     seen = section.max_seq
-    for _ in range(40):
+    for _ in range(50):
         owned.raise_now(COLD_NS + 1)
         assert section.max_seq > seen
         seen = section.max_seq

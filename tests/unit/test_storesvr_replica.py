@@ -106,6 +106,15 @@ def test_an_epoch_belongs_to_the_first_incarnation_that_raises_with_it(replica: 
     assert record_of(replica, 3).max_seq == 100
 
 
+def test_an_owner_that_wins_its_section_again_owns_it_at_the_new_epoch(replica: Replica) -> None:
+    won(replica, 3, 5, A, 100)
+    replica.release(A, [(3, 5, b"left")])
+    won(replica, 3, 6, A, 200)
+    ((record, payload),), _ = replica.scan(3, 3, 1, with_snapshots=True)
+    assert record == Record(3, 6, 6, A, False, 200, 2)
+    assert payload == b""
+
+
 def test_a_late_raise_of_the_released_epoch_counts_but_does_not_bring_the_owner_back(
     replica: Replica,
 ) -> None:
