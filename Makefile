@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: run cluster test test-pure test-integration test-e2e check fix gen sim mutants model soak \
-	clean venv
+	bench clean venv
 .DELETE_ON_ERROR:
 
 venv: $(STAMP)
@@ -86,6 +86,13 @@ soak: REPORT ?=
 soak: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m real_cluster.soak --minutes $(MINUTES) \
 		$(SEED:%=--seed %) $(REPORT:%=--report %)
+
+# What numbers cost here and elsewhere, side by side (docs/BENCHMARKS.md). ROUNDS=, SECONDS= of each
+# measurement, ONLY= names of cases and contestants; tables, figures and plots are in REPORT.
+bench: REPORT ?= bench-report
+bench: $(STAMP)
+	PYTHONPATH=bench:tests $(BIN)/python -m seqbench $(ROUNDS:%=--rounds %) \
+		$(SECONDS:%=--seconds %) $(ONLY:%=--only %) --report $(REPORT)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -12,6 +12,7 @@ TRACE = ROOT.parent / "shared" / "data" / "college_messages.txt.gz"
 def environment() -> dict[str, str]:
     """Of a child: nothing of SEQSVR_... leaks into it, and it finds tests/processes."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SEQSVR_")}
+    kept["SEQSVR_LOOP"] = "asyncio"  # what a plain installation has; uvloop has tests of its own
     return {**kept, "PYTHONPATH": str(ROOT / "tests"), "PYTHONUNBUFFERED": "1"}
 
 
