@@ -32,10 +32,10 @@ Cells = NDArray[np.int64]
 
 
 class Taken(NamedTuple):
-    """The first number of each entry, and the epoch of its section."""
+    """The first number of each entry, and the epoch of its section (of all, if one)."""
 
     seqs: Cells
-    epochs: Cells
+    epochs: Cells | int
 
 
 class Counters:
@@ -49,6 +49,8 @@ class Counters:
         self._low = np.zeros(indexed, np.int64)
         self._base = np.zeros(indexed, np.int64)
         self._epoch = np.zeros(indexed, np.int64)
+        self._indexed = indexed > 0
+        self._shown: dict[int, int] = {}  # how many sections are shown, by epoch
         # From a uid to its cell. Without a slot: to some cell of slot 0, which is nobody's.
         self._offset = np.arange(indexed, dtype=np.int64) * -size
         self._memory = _reserve(8 * self.slot_cells)
@@ -77,36 +79,55 @@ class Counters:
 
     def show(self, section: int, at: int, low: int, base: int, epoch: int) -> None:
         """What `take` is to know of a section; low 0: leave it alone."""
-        if section < len(self._low):
+        if self._indexed:
+            self._count(int(self._epoch[section]), -1)
+            self._count(epoch, 1)
             self._low[section] = low
             self._base[section] = base
             self._epoch[section] = epoch
             self._offset[section] = at - section * self.size
 
-    def take(self, uids: NDArray[np.uint64], counts: "Cells | int", limit: int) -> Taken | None:
-        """The next counts[i] (or `counts`) numbers of uids[i], each below `limit`; None: not so.
+    def _count(self, epoch: int, more: int) -> None:
+        count = self._shown.get(epoch, 0) + more if epoch else 0
+        if count:
+            self._shown[epoch] = count
+        else:
+            self._shown.pop(epoch, None)
+
+    def take(self, uids: NDArray[np.uint64], counts: Cells | None, limit: int) -> Taken | None:
+        """The next counts[i] (None: 1) numbers of uids[i], each below `limit`; None: not so.
 
         None where any entry is not plain: of a section that is not shown, above a low-water mark,
         a uid that occurs twice. Then nothing was taken. uids must not be empty.
         """
-        if not len(self._low) or uids.max() >= limit:
+        if not self._indexed or np.maximum.reduce(uids) >= limit:
             return None
         places = uids.view(np.int64)
         sections = places // self.size
         places = places + self._offset[sections]
         cells = self._array
         before = cells[places]
-        # Not `before + counts`, which could overflow.
-        if np.count_nonzero(before > self._low[sections] - counts):
+        low = self._low[sections]
+        if counts is not None:
+            low -= counts - 1  # not `before + counts`, which could overflow
+        if np.count_nonzero(before >= low):
             return None
-        np.add.at(cells, places, counts)
-        if np.count_nonzero(cells[places] != before + counts):
+        after = before + (1 if counts is None else counts)
+        np.add.at(cells, places, 1 if counts is None else counts)
+        if np.count_nonzero(cells[places] != after):
             cells[places] = before
             return None
-        np.add.at(self._taken, sections, counts)
+        np.add.at(self._taken, sections, 1 if counts is None else counts)
         before += self._base[sections]
         before += 1
-        return Taken(before, self._epoch[sections])
+        return Taken(before, self._epochs_of(sections))
+
+    def _epochs_of(self, sections: Cells) -> "Cells | int":
+        if len(self._shown) == 1:
+            return next(iter(self._shown))
+        epochs = self._epoch[sections]
+        first = int(epochs[0])
+        return epochs if np.count_nonzero(epochs != first) else first
 
     def taken(self) -> list[tuple[int, int]]:
         """(section, numbers) that `take` has handed out since the last time this was asked."""

@@ -24,7 +24,7 @@ from allocsvr.section import EXHAUSTED, USED_UP, Section, State
 from seqsvr.invariants import require
 from seqsvr.sections import MAX_COUNT, Layout
 
-VECTOR_FROM = 48
+VECTOR_FROM = 32
 """Entries from which on numpy's overhead is worth it."""
 
 
@@ -76,17 +76,13 @@ class Ledger:
             each = np.array(counts, np.int64)
             if each.min() < 1 or each.max() > MAX_COUNT:
                 return None
-        taken = self.counters.take(
-            np.array(uids, np.uint64), 1 if each is None else each, self.layout.uid_limit
-        )
+        taken = self.counters.take(np.array(uids, np.uint64), each, self.layout.uid_limit)
         if taken is None:
             return None
         answers = Answers(0)
         answers.seqs = taken.seqs.tolist()
         epochs = taken.epochs
-        one = int(epochs[0])
-        same = not np.count_nonzero(epochs != one)
-        answers.epochs = [one] * size if same else epochs.tolist()
+        answers.epochs = [epochs] * size if isinstance(epochs, int) else epochs.tolist()
         answers.numbers = size if each is None else int(each.sum())
         return answers
 

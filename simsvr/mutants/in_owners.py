@@ -191,8 +191,8 @@ OWNERS = (
         (
             Hunk(
                 COUNTERS,
-                "np.count_nonzero(before > self._low[sections] - counts):",
-                "np.count_nonzero((before > self._low[sections] - counts)[:1]):",
+                "np.count_nonzero(before >= low):",
+                "np.count_nonzero((before >= low)[:1]):",
             ),
         ),
     ),

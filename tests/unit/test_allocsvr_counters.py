@@ -5,7 +5,7 @@ import mmap
 import numpy as np
 import pytest
 
-from allocsvr.counters import MAX_INDEXED, Cells, Counters
+from allocsvr.counters import MAX_INDEXED, Counters
 
 SIZE, SECTIONS, LIMIT = 100, 5, 450
 
@@ -23,22 +23,40 @@ def counters() -> Counters:
     return made
 
 
-def seqs(counters: Counters, values: list[int], counts: "Cells | int" = 1) -> list[int] | None:
-    taken = counters.take(uids(*values), counts, LIMIT)
+def seqs(
+    counters: Counters, values: list[int], counts: int | list[int] | None = None
+) -> list[int] | None:
+    each = None if counts is None else np.zeros(len(values), np.int64) + np.array(counts)
+    taken = counters.take(uids(*values), each, LIMIT)
     return None if taken is None else taken.seqs.tolist()
 
 
 def test_a_batch_over_several_sections_gets_the_next_number_of_each_uid(counters: Counters) -> None:
-    taken = counters.take(uids(100, 199, 300), 1, LIMIT)
+    taken = counters.take(uids(100, 199, 300), None, LIMIT)
     assert taken is not None
     assert taken.seqs.tolist() == [1001, 1001, 1]
-    assert taken.epochs.tolist() == [7, 7, 9]
+    assert not isinstance(taken.epochs, int) and taken.epochs.tolist() == [7, 7, 9]
     assert seqs(counters, [300, 101, 100]) == [2, 1001, 1002]
 
 
+def test_epochs_that_are_all_the_same_are_one(counters: Counters) -> None:
+    def epochs(*values: int) -> object:
+        taken = counters.take(uids(*values), None, LIMIT)
+        assert taken is not None
+        return taken.epochs if isinstance(taken.epochs, int) else taken.epochs.tolist()
+
+    assert epochs(100, 101) == 7
+    assert epochs(300, 301) == 9
+    assert epochs(102, 302) == [7, 9]
+    counters.show(1, 0, 0, 0, 0)
+    assert epochs(303, 304) == 9, "what is shown no more does not count"
+    counters.show(1, counters.give(), 50, 0, 9)
+    assert epochs(100, 305) == 9
+
+
 def test_counts_are_ranges_and_the_first_number_of_each_is_given(counters: Counters) -> None:
-    assert seqs(counters, [100, 300], np.array([10, 3])) == [1001, 1]
-    assert seqs(counters, [100, 300], np.array([1, 47])) == [1011, 4]
+    assert seqs(counters, [100, 300], [10, 3]) == [1001, 1]
+    assert seqs(counters, [100, 300], [1, 47]) == [1011, 4]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +78,7 @@ def test_a_batch_with_anything_special_takes_nothing(
 def test_the_low_water_mark_is_reached_and_not_passed(counters: Counters) -> None:
     assert seqs(counters, [100, 300], 49) == [1001, 1]
     assert seqs(counters, [100], 2) is None
-    assert seqs(counters, [300, 100], np.array([1, 2])) is None
+    assert seqs(counters, [300, 100], [1, 2]) is None
     assert seqs(counters, [300, 100]) == [50, 1050]
     assert seqs(counters, [100]) is None
 
@@ -95,7 +113,7 @@ def test_a_slot_comes_back_blank_and_nobody_elses_is_touched() -> None:
 
 
 def test_numbers_are_counted_by_section_once(counters: Counters) -> None:
-    seqs(counters, [100, 101, 300], np.array([2, 3, 4]))
+    seqs(counters, [100, 101, 300], [2, 3, 4])
     assert counters.taken() == [(1, 5), (3, 4)]
     assert counters.taken() == []
 
@@ -103,7 +121,7 @@ def test_numbers_are_counted_by_section_once(counters: Counters) -> None:
 def test_a_cluster_of_too_many_sections_is_served_entry_by_entry() -> None:
     counters = Counters(1, MAX_INDEXED + 1)
     counters.show(0, counters.give(), 50, 0, 1)
-    assert counters.take(uids(0), 1, MAX_INDEXED + 1) is None
+    assert counters.take(uids(0), None, MAX_INDEXED + 1) is None
 
 
 def test_addresses_are_reserved_and_memory_is_not() -> None:
