@@ -56,6 +56,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy tests/*/
+	MYPYPATH=bench:client:tests $(BIN)/mypy bench/*.py bench/*/
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
 	$(BIN)/python proto/generate.py --check

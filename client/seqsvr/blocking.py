@@ -9,6 +9,7 @@ Anything else, and whatever does not go well at once, is a coroutine of the Asyn
 import asyncio
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
@@ -117,7 +118,7 @@ class Client:
     def _one(self, op: Op, uid: int, count: int, timeout: float | None) -> Entry:
         """An entry that was answered; raises what became of it otherwise."""
         entry = Entry(op, checked_uid(uid, UID_CEILING), count, 0.0)
-        entry.waiter = waiter = _Waiter()
+        entry.waiter = waiter = _Waiter(self._thread.released)
         patience_s = None if timeout is None else checked_timeout(timeout)
         self._thread.post(partial(self._client._begin, entry, patience_s))
         waiter.wait()
@@ -141,9 +142,10 @@ class Client:
 class _Waiter:
     """What a thread waits for instead of a future; see calls.Waiter."""
 
-    __slots__ = ("_lock", "_over")
+    __slots__ = ("_lock", "_over", "_released")
 
-    def __init__(self) -> None:
+    def __init__(self, released: Callable[[], None]) -> None:
+        self._released = released
         self._lock = threading.Lock()
         self._lock.acquire()
         self._over = False
@@ -154,6 +156,7 @@ class _Waiter:
     def set_result(self, _: None, /) -> None:
         self._over = True
         self._lock.release()
+        self._released()
 
     def wait(self) -> None:
         """Until it is settled, or this thread is interrupted."""
@@ -171,7 +174,7 @@ class _LoopThread:
         self._lock = threading.Lock()  # no call may reach the loop after its last turn
         self._stopped = False
         self._inbox: list[Callable[[], None]] = []
-        self._seen = self._wave = 0
+        self._released = 0
         self._loop = new_event_loop()
         self._thread = threading.Thread(target=self._main, name="seqsvr-client", daemon=True)
         self._thread.start()
@@ -203,20 +206,29 @@ class _LoopThread:
         raise self._refusal()
 
     def _take(self) -> None:
-        """Do what was posted; but threads that were let go together come back one by one.
-
-        So as long as there are fewer of them than lately, and more with each turn of the loop, the
-        next turn is waited for: a message of eight costs little more than a message of one.
-        """
         with self._lock:
-            if self._seen < len(self._inbox) < self._wave:
-                self._seen = len(self._inbox)
-                self._loop.call_soon(self._take)
-                return
             works, self._inbox = self._inbox, []
-        self._seen, self._wave = 0, max(len(works), self._wave - 1)
         for work in works:
             work()
+
+    def released(self) -> None:
+        """The loop has let a thread go, which may well come back with its next call at once."""
+        self._released += 1
+        if self._released == 1:
+            self._loop.call_soon(self._gather)
+
+    def _gather(self) -> None:
+        """Wait a moment for threads that were let go together, before anything else is sent.
+
+        What they ask for next then goes in one message with what has come meanwhile; else two
+        halves of them would take turns for ever, at twice the cost.
+        """
+        expected, self._released = self._released, 0
+        seen = -1
+        while seen < len(self._inbox) < expected and expected > 1:
+            seen = len(self._inbox)
+            time.sleep(_GATHER_S)
+        self._take()
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         if self.ours:
@@ -262,6 +274,7 @@ class _LoopThread:
 
 
 _STOP_S = 10.0
+_GATHER_S = 0.00002
 
 
 def _shut(client: AsyncClient, thread: _LoopThread) -> None:
