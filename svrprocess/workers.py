@@ -114,7 +114,7 @@ class Workers:
                 *self._commands[index],
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                process_group=0,
+                start_new_session=True,  # a Ctrl-C is for the parent; uvloop knows no process_group
             )
         except OSError as error:
             _log.error("event=worker_not_started worker=%d error=%s", index, error)

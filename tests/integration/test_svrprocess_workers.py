@@ -57,10 +57,11 @@ sys.exit(program.run(serve(None)))
 
 
 class Family:
-    """A parent with one worker per word of `how`."""
+    """A parent with one worker per word of `how`; loop: the event loop of all of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, loop: str) -> None:
         self.folder = folder
+        self._loop = loop
         self._seen: set[int] = set()
         self._errors = folder / "stderr"
         self.process: subprocess.Popen[str]
@@ -69,7 +70,7 @@ class Family:
         with self._errors.open("w") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", PARENT, WORKER, str(self.folder), str(grace_s), *how],
-                env=environment(),
+                env={**environment(), "SEQSVR_LOOP": self._loop},
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -128,10 +129,10 @@ def eventually(holds: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
-@pytest.fixture
-def family(tmp_path: Path) -> Iterator[Family]:
+@pytest.fixture(params=["asyncio", "uvloop"])
+def family(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Family]:
     """Whatever a test does to the parent, no worker is left; that is checked for every test."""
-    made = Family(tmp_path)
+    made = Family(tmp_path, request.param)
     yield made
     made.close()
 
