@@ -94,6 +94,7 @@ class Answering:
         size = self._node.cluster.section_size
         if answers.waiting:
             self._node.metrics.raise_waits.inc(len(answers.waiting))
+            self._node.hurry()
             for index in answers.waiting:
                 later.waiting.setdefault(batch.uids[index] // size, []).append(index)
         if answers.failures:

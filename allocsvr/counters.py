@@ -143,6 +143,9 @@ class Counters:
         del self.cells, self._array
         try:
             self._memory.resize(2 * more * step)
+        except OSError as refused:
+            text = f"no addresses for {2 * more} sections: {refused.strerror}"
+            raise MemoryError(f"{text} (ulimit -v, or vm.overcommit_memory=2)") from None
         finally:
             self._look()
         self._slots = 2 * more

@@ -103,7 +103,11 @@ class Ledger:
             if lapsed or section is None or not section.serving:
                 answers.failures.append((index, self.why_not(uid // size, lapsed)))
                 continue
-            seq = section.take(uid % size, count) if uid not in behind else USED_UP
+            try:
+                seq = section.take(uid % size, count) if uid not in behind else USED_UP
+            except MemoryError:
+                answers.failures.append((index, "OVERLOADED"))
+                continue
             if seq > 0:
                 seqs[index] = seq
                 epochs[index] = section.epoch

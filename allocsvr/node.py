@@ -281,6 +281,10 @@ class AllocNode:
         """How many sections are ours by the map, those included that are to leave."""
         return len(self._intent.desired) + len(self.moving.leaving)
 
+    def hurry(self) -> None:
+        """Callers wait for windows to grow: raises are not to be paced now."""
+        self._raising.hurry()
+
     # -- what replicas say ---------------------------------------------------------------------
 
     def promise(self, first: int, last: int, epoch: int) -> None:

@@ -87,6 +87,11 @@ class Raising:
         if full or section.state is State.RAISING or not section.window:
             self._hurry.set()
 
+    def hurry(self) -> None:
+        """Somebody waits for what is pending."""
+        if self._pending:
+            self._hurry.set()
+
     async def run(self) -> None:
         """Send what is wanted, until cancelled."""
         while True:

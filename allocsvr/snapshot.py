@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from allocsvr.section import PAGE_SIZE, Pages, Section, State
 from seqsvr.invariants import require
+from seqsvr.sections import SEQ_LIMIT
 
 _HEADER = struct.Struct("<4sHHQQQ")
 _BLOCK = struct.Struct("<IB")
@@ -51,8 +52,10 @@ def decode(section: int, size: int, data: bytes) -> tuple[int, int, Pages | None
     if len(data) < _HEADER.size:
         raise BadSnapshot("shorter than its header")
     magic, form, page_size, owner, max_seq, room = _HEADER.unpack_from(data)
-    if (magic, form, page_size, owner) != (_MAGIC, _FORMAT, PAGE_SIZE, section) or room > max_seq:
+    if (magic, form, page_size, owner) != (_MAGIC, _FORMAT, PAGE_SIZE, section):
         raise BadSnapshot(f"not a snapshot of section {section} in format {_FORMAT}")
+    if not room <= max_seq <= SEQ_LIMIT:
+        raise BadSnapshot(f"counters from {room} below {max_seq}")
     if len(data) == _HEADER.size:
         return max_seq - room, max_seq, None
     count = -(-size // PAGE_SIZE)

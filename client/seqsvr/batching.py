@@ -8,7 +8,8 @@ Entries wait in one queue per kind of call. `take` makes the next batch of them:
   A message costs as much as tens of calls in it, so two half batches at a time are slower than one
   whole after the other; of large ones, one is made while the other is served.
 * a batch stops counting when it is first answered, or after `LINGER_S`. A section that waits
-  for a raise therefore delays a call to another section by `LINGER_S` at most, never more.
+  for a raise therefore delays a call to another section by `LINGER_S` at most (by twice that where
+  `max_in_flight` is 1 and calls of both kinds and bulks take turns).
 
 Every entry put in is settled exactly once: by an answer, by `sweep` at its deadline, by `evict`,
 or by `fail_all`; except those nobody waits for any more (a caller's own cancellation), which are
@@ -253,6 +254,8 @@ class Outbox:
             return False
         if batch.op is Op.CURRENT:
             return len(answer.exact) == size
+        if failed and any(answer.seqs[index] for index in answer.failures):
+            return False
         return answer.seqs.count(0) == failed
 
     def _pick(self, batch: Batch, answer: Answer) -> list[Entry | None]:

@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from seqsvr.calls import (
-    UID_CEILING,
     Current,
     Entry,
     Failure,
@@ -117,7 +116,7 @@ class Client:
 
     def _one(self, op: Op, uid: int, count: int, timeout: float | None) -> Entry:
         """An entry that was answered; raises what became of it otherwise."""
-        entry = Entry(op, checked_uid(uid, UID_CEILING), count, 0.0)
+        entry = Entry(op, checked_uid(uid, self._client._uid_limit), count, 0.0)
         entry.waiter = waiter = _Waiter(self._thread.released)
         patience_s = None if timeout is None else checked_timeout(timeout)
         self._thread.post(partial(self._client._begin, entry, patience_s))
@@ -174,6 +173,7 @@ class _LoopThread:
         self._lock = threading.Lock()  # no call may reach the loop after its last turn
         self._stopped = False
         self._inbox: list[Callable[[], None]] = []
+        self._called = False  # whether the loop has been told of the inbox
         self._released = 0
         self._loop = new_event_loop()
         self._thread = threading.Thread(target=self._main, name="seqsvr-client", daemon=True)
@@ -186,6 +186,11 @@ class _LoopThread:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop and wait for it; leaving early cancels it."""
+        try:
+            self._check_thread()
+        except RuntimeError:
+            coroutine.close()
+            raise
         future = self._start(coroutine)
         try:
             return future.result()
@@ -195,19 +200,28 @@ class _LoopThread:
             future.cancel()  # KeyboardInterrupt, say: nobody waits any more
             raise
 
+    def _check_thread(self) -> None:
+        if threading.current_thread() is self._thread:  # from a __del__, say, that came to run here
+            raise RuntimeError(
+                "a Client is not to be called in its own thread: it would wait for it"
+            )
+
     def post(self, work: Callable[[], None]) -> None:
         """Have the loop call `work`, together with all else that is posted until it comes to it."""
-        with self._lock:
-            if not self._stopped and self.ours:
-                self._inbox.append(work)
-                if len(self._inbox) == 1:
-                    self._loop.call_soon_threadsafe(self._take)
-                return
+        self._check_thread()
+        if self.ours:  # asked first: whoever held the lock at a fork holds it there for ever
+            with self._lock:
+                if not self._stopped:
+                    self._inbox.append(work)
+                    if not self._called:
+                        self._loop.call_soon_threadsafe(self._take)
+                        self._called = True  # not before: this thread may be interrupted
+                    return
         raise self._refusal()
 
     def _take(self) -> None:
         with self._lock:
-            works, self._inbox = self._inbox, []
+            works, self._inbox, self._called = self._inbox, [], False
         for work in works:
             work()
 
@@ -224,10 +238,11 @@ class _LoopThread:
         halves of them would take turns for ever, at twice the cost.
         """
         expected, self._released = self._released, 0
-        seen = -1
-        while seen < len(self._inbox) < expected and expected > 1:
+        for _ in range(_GATHER_TURNS if expected > 1 else 0):
             seen = len(self._inbox)
             time.sleep(_GATHER_S)
+            if not seen < len(self._inbox) < expected:
+                break
         self._take()
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
@@ -275,6 +290,7 @@ class _LoopThread:
 
 _STOP_S = 10.0
 _GATHER_S = 0.00002
+_GATHER_TURNS = 10
 
 
 def _shut(client: AsyncClient, thread: _LoopThread) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from allocsvr import raising
 from allocsvr.answering import Answering, Batch
 from allocsvr.ledger import Answers
 from allocsvr.peers import Peers
@@ -150,3 +151,16 @@ async def test_numbers_that_had_to_wait_for_a_raise_are_counted_once(box: Box) -
             left -= len((await asyncio.wait_for(session.read(), 20)).next.seqs)
         session.cancel()
         assert counted(one) == [192]
+
+
+async def test_a_caller_that_waits_for_a_window_does_not_wait_for_other_raises(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The section had said that it is hungry while half of its window was left."""
+    async with box.node(step=STEP, lease_ttl_s=30.0) as node:
+        await box.own(node, 0, 0)
+        monkeypatch.setattr(raising, "PACE_S", 3600.0)
+        answers = await everything(node, [5], 20)
+        use_up(node, 5)
+        answers = await everything(node, [5], 20)
+        assert not answers.failures and answers.seqs[0] > STEP

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
@@ -164,3 +164,58 @@ def test_a_client_collected_in_its_own_thread_does_not_wait_for_itself() -> None
     assert collected.wait(5)
     thread._thread.join(5)
     assert not thread._thread.is_alive()
+
+
+def test_an_interrupted_call_does_not_keep_later_ones_from_the_loop(
+    background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Struck between its entry and the call that wakes the loop."""
+    with seqsvr.Client(background.node.address, timeout=20) as seq:
+        assert seq.next(1) == 1
+        loop = seq._thread._loop
+        waken = loop.call_soon_threadsafe
+
+        def struck(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", struck)
+        with pytest.raises(KeyboardInterrupt):
+            seq.next(1)
+        monkeypatch.setattr(loop, "call_soon_threadsafe", waken)
+        assert seq.next(1) >= 2
+        assert seq.next(2) == 1
+
+
+def test_a_call_from_its_own_thread_is_refused_instead_of_waiting_for_itself(
+    background: Background,
+) -> None:
+    with seqsvr.Client(background.node.address, timeout=20) as seq:
+        refused: Future[list[type[BaseException]]] = Future()
+
+        def inside() -> None:
+            kinds: list[type[BaseException]] = []
+            for call in (lambda: seq.next(1), lambda: seq.next_many([1, 2])):
+                try:
+                    call()
+                except RuntimeError as error:
+                    kinds.append(type(error))
+            refused.set_result(kinds)
+
+        seq._thread._loop.call_soon_threadsafe(inside)
+        assert refused.result(20) == [RuntimeError, RuntimeError]
+        assert seq.next(1) == 1
+
+
+def test_both_clients_name_the_same_bound(background: Background) -> None:
+    async def asked() -> str:
+        async with seqsvr.AsyncClient(background.node.address, timeout=20) as seq:
+            await seq.next(1)
+            with pytest.raises(seqsvr.InvalidArgument) as caught:
+                await seq.next(-1)
+            return str(caught.value)
+
+    with seqsvr.Client(background.node.address, timeout=20) as seq:
+        seq.next(1)
+        with pytest.raises(seqsvr.InvalidArgument) as caught:
+            seq.next(-1)
+    assert str(caught.value) == asyncio.run(asked())

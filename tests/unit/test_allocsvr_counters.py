@@ -1,6 +1,8 @@
 """Batches that are taken as a whole, or not at all. SEQ-2, SEQ-3."""
 
 import mmap
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -136,3 +138,35 @@ def test_addresses_are_reserved_and_memory_is_not() -> None:
 def _resident() -> int:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * mmap.PAGESIZE
+
+
+def test_where_no_addresses_are_left_that_is_said_and_what_there_is_goes_on() -> None:
+    script = """
+import resource
+from allocsvr.counters import Counters
+from allocsvr.ledger import Ledger
+from allocsvr.lease import Lease
+from allocsvr.section import Section
+from seqsvr.sections import Layout
+lease = Lease(1, 1, 10**9, 0.01)
+lease.granted(0, 0)
+ledger = Ledger(Layout(), lease)
+for number in range(600):
+    section = Section(
+        number, 1, 0, found=0, size=100_000, on_hungry=print, counters=ledger.counters
+    )
+    ledger.admit(section)
+    ledger.raised(section, 10_000)
+assert ledger.next_batch([0], [], 1).seqs == [1]
+with open("/proc/self/statm") as file:
+    pages = int(file.read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 300 * 2**20,) * 2)
+uids = [100_000 * number for number in range(600)]
+failed = dict(ledger.next_batch(uids, [], 2).failures)
+assert set(failed.values()) == {"OVERLOADED"} and 0 not in failed and 0 < len(failed) < 600
+assert ledger.next_batch([0], [], 3).seqs == [3]
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr

@@ -108,6 +108,7 @@ def test_the_largest_snapshot_is_one_that_a_store_takes(size: int) -> None:
         framed(FULL_PAGE).replace(b"SQSN", b"SQSM"),
         framed(FULL_PAGE)[:4] + b"\x02" + framed(FULL_PAGE)[5:],
         HEADER.pack(b"SQSN", 1, PAGE_SIZE, 3, 100, 100) + b"no zlib stream at all",
+        framed(FULL_PAGE, max_seq=2**64 - 1, room=2**64 - 1),
     ],
 )
 def test_what_is_no_snapshot_is_refused(data: bytes) -> None:

@@ -312,6 +312,16 @@ def test_a_bulk_waits_for_nobody_as_long_as_there_is_room() -> None:
     assert outbox.take(0.0) is None
 
 
+def test_a_zero_that_is_not_the_failed_entrys_is_no_number() -> None:
+    outbox = make()
+    entries = put(outbox, [1, 2])
+    failure = refused("ACQUIRING", "", "node:1")
+    outbox.settle(answered(take(outbox), [7, 0], failures={0: failure}), believe)
+    for entry in entries:
+        assert entry.seq is None
+        assert entry.failure is not None and entry.failure.reason == "INTERNAL"
+
+
 # -- bulks: many uids of one call, settled together as long as all goes well
 
 
