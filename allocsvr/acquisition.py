@@ -135,5 +135,5 @@ class Acquisition:
             self.ready_ns = max(
                 at + wait_ns(answer.left_ns(owner), max_drift) for _, at, answer in self._answers
             )
-        self._answers = []
         self.stage = Stage.WAITING
+        del self._answers, self._tally  # tens of thousands may wait for one lease

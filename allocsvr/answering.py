@@ -228,10 +228,3 @@ def pick(whole: Answers, indexes: Sequence[int]) -> Answers:
     place = {index: at for at, index in enumerate(indexes)}
     part.failures = [(place[i], reason) for i, reason in whole.failures if i in place]
     return part
-
-
-def handed_out(batch: Batch, answers: Answers) -> int:
-    """How many numbers a batch of `next` took."""
-    if not batch.counts:
-        return len(batch.uids) - answers.seqs.count(0)
-    return sum(count for count, seq in zip(batch.counts, answers.seqs, strict=True) if seq)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 MAX_INDEXED = 1 << 22
 """Sections of a cluster from which on batches are no longer taken in one piece."""
 
+_ONES = 256
 _PAGE_CELLS = mmap.PAGESIZE // 8
 _NO_RESERVE = 0x4000  # MAP_NORESERVE of Linux, which module mmap has no name for before 3.13
 
@@ -36,18 +37,22 @@ class Taken(NamedTuple):
 
     seqs: Cells
     epochs: Cells | int
+    numbers: int
 
 
 class Counters:
-    """Cells for sections of `size` uids; batches of uids of sections 0..sections-1."""
+    """Cells for sections of `size` uids; batches of uids of sections 0..sections-1, all full."""
 
     def __init__(self, size: int, sections: int = 0) -> None:
-        indexed = sections if sections <= MAX_INDEXED else 0
+        # With a size of 1 the greatest uids would wrap around to sections that there are.
+        indexed = sections if sections <= MAX_INDEXED and size > 1 else 0
         self.size = size
+        self._divisor = np.uint64(size)
         self.slot_cells = -(-size // _PAGE_CELLS) * _PAGE_CELLS
         self._taken = np.zeros(indexed, np.int64)  # by section
         self._low = np.zeros(indexed, np.int64)
-        self._base = np.zeros(indexed, np.int64)
+        self._first = np.zeros(indexed, np.int64)  # base + 1
+        self._ones: list[Cells] = []  # sections of entries that took one number each
         self._epoch = np.zeros(indexed, np.int64)
         self._indexed = indexed > 0
         self._shown: dict[int, int] = {}  # how many sections are shown, by epoch
@@ -79,11 +84,11 @@ class Counters:
 
     def show(self, section: int, at: int, low: int, base: int, epoch: int) -> None:
         """What `take` is to know of a section; low 0: leave it alone."""
-        if self._indexed:
+        if section < len(self._low):
             self._count(int(self._epoch[section]), -1)
             self._count(epoch, 1)
             self._low[section] = low
-            self._base[section] = base
+            self._first[section] = base + 1
             self._epoch[section] = epoch
             self._offset[section] = at - section * self.size
 
@@ -94,17 +99,19 @@ class Counters:
         else:
             self._shown.pop(epoch, None)
 
-    def take(self, uids: NDArray[np.uint64], counts: Cells | None, limit: int) -> Taken | None:
-        """The next counts[i] (None: 1) numbers of uids[i], each below `limit`; None: not so.
+    def take(self, uids: NDArray[np.uint64], counts: Cells | None) -> Taken | None:
+        """The next counts[i] (None: 1) numbers of uids[i]; None: nothing was taken.
 
         None where any entry is not plain: of a section that is not shown, above a low-water mark,
-        a uid that occurs twice. Then nothing was taken. uids must not be empty.
+        a uid that occurs twice. uids must not be empty, counts be at least 1.
         """
-        if not self._indexed or np.maximum.reduce(uids) >= limit:
+        if not self._indexed:
             return None
-        places = uids.view(np.int64)
-        sections = places // self.size
-        places = places + self._offset[sections]
+        sections = (uids // self._divisor).view(np.int64)
+        try:
+            places = uids.view(np.int64) + self._offset[sections]
+        except IndexError:
+            return None
         cells = self._array
         before = cells[places]
         low = self._low[sections]
@@ -112,15 +119,30 @@ class Counters:
             low -= counts - 1  # not `before + counts`, which could overflow
         if np.count_nonzero(before >= low):
             return None
-        after = before + (1 if counts is None else counts)
         np.add.at(cells, places, 1 if counts is None else counts)
-        if np.count_nonzero(cells[places] != after):
+        added = cells[places]
+        added -= before
+        numbers = len(places) if counts is None else int(counts.sum())
+        if np.add.reduce(added) != numbers:  # some entries see what others have added
             cells[places] = before
             return None
-        np.add.at(self._taken, sections, 1 if counts is None else counts)
-        before += self._base[sections]
-        before += 1
-        return Taken(before, self._epochs_of(sections))
+        self._note(sections, counts)
+        before += self._first[sections]
+        return Taken(before, self._epochs_of(sections), numbers)
+
+    def _note(self, sections: Cells, counts: Cells | None) -> None:
+        """Who got how many is added up later, for many batches at a time."""
+        if counts is not None:
+            np.add.at(self._taken, sections, counts)
+            return
+        self._ones.append(sections)
+        if len(self._ones) >= _ONES:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        if self._ones:
+            np.add.at(self._taken, np.concatenate(self._ones), 1)
+            self._ones.clear()
 
     def _epochs_of(self, sections: Cells) -> "Cells | int":
         if len(self._shown) == 1:
@@ -131,6 +153,7 @@ class Counters:
 
     def taken(self) -> list[tuple[int, int]]:
         """(section, numbers) that `take` has handed out since the last time this was asked."""
+        self._add_up()
         sections = np.flatnonzero(self._taken)
         numbers = self._taken[sections]
         self._taken[sections] = 0

@@ -95,21 +95,26 @@ class Intent:
         self._ledger.acquiring.difference_update(sections)
 
     def _ours(self, piece: Piece, entry: Assignment, told: "_Told") -> None:
-        promised = self._ledger.promises.highest
-        for s in range(piece.first, piece.last + 1):
-            self.desired[s] = entry.epoch
+        span, epoch, sections = (
+            range(piece.first, piece.last + 1),
+            entry.epoch,
+            self._ledger.sections,
+        )
+        self.desired.update(dict.fromkeys(span, epoch))
+        leaving = self._moving.leaving
+        for s in [s for s in span if s in leaving]:
             self._moving.forget(s)
-            if self._holds(s, entry.epoch, told):
-                continue
-            self.unserved.add(s)
-            begun = self.begun.get(s, 0)
-            spent = max(promised(s), begun)
-            if spent > entry.epoch:
-                told.spent[s] = spent
-            elif begun < entry.epoch:
-                told.new[s] = entry.epoch
+        free = [s for s in span if s not in sections or not self._holds(s, epoch, told)]
+        self.unserved.update(free)
+        promised, begun = self._ledger.promises.highest, self.begun
+        for s in free:
+            spent, tried = promised(s), begun.get(s, 0)
+            if spent > epoch or tried > epoch:
+                told.spent[s] = max(spent, tried)
+            elif tried < epoch:
+                told.new[s] = epoch
             elif s not in self._ledger.acquiring:
-                told.spent[s] = entry.epoch
+                told.spent[s] = epoch
 
     def _holds(self, s: int, epoch: int, told: "_Told") -> bool:
         """Whether we hold it as assigned, or under a later epoch, which the map is then told."""
@@ -142,7 +147,7 @@ class Intent:
         if not (self._ledger.sections or self.desired or self._moving.leaving):
             return
         known = piece.entry.epoch if piece.entry is not None else piece.floor
-        for s in range(piece.first, piece.last + 1):
+        for s in self._concerned(piece):
             self._unwanted(s)
             self._moving.forget(s)
             section = self._ledger.sections.get(s)
@@ -152,6 +157,13 @@ class Intent:
                 self._forgotten(section, told)
             else:
                 told.gone.append(section)
+
+    def _concerned(self, piece: Piece) -> list[int]:
+        """Those of a piece that we have or had to do with: of others' there may be thousands."""
+        a, b = self.desired, self._ledger.sections
+        c, d = self._ledger.acquiring, self._moving.leaving
+        span = range(piece.first, piece.last + 1)
+        return [s for s in span if s in a or s in b or s in c or s in d]
 
     def _unwanted(self, s: int) -> None:
         self.desired.pop(s, None)

@@ -24,7 +24,7 @@ from allocsvr.section import EXHAUSTED, USED_UP, Section, State
 from seqsvr.invariants import require
 from seqsvr.sections import MAX_COUNT, Layout
 
-VECTOR_FROM = 32
+VECTOR_FROM = 24
 """Entries from which on numpy's overhead is worth it."""
 
 
@@ -52,7 +52,8 @@ class Ledger:
         self.layout = layout
         self.lease = lease
         self.vector_from = vector_from
-        self.counters = Counters(layout.section_size, layout.sections)
+        # The last section, if it is short, is served entry by entry: it has uids beyond the limit.
+        self.counters = Counters(layout.section_size, layout.uid_limit // layout.section_size)
         self.promises = Promises()
         self.sections: dict[int, Section] = {}
         self.acquiring: set[int] = set()
@@ -76,14 +77,14 @@ class Ledger:
             each = np.array(counts, np.int64)
             if each.min() < 1 or each.max() > MAX_COUNT:
                 return None
-        taken = self.counters.take(np.array(uids, np.uint64), each, self.layout.uid_limit)
+        taken = self.counters.take(np.array(uids, np.uint64), each)
         if taken is None:
             return None
         answers = Answers(0)
         answers.seqs = taken.seqs.tolist()
         epochs = taken.epochs
         answers.epochs = [epochs] * size if isinstance(epochs, int) else epochs.tolist()
-        answers.numbers = size if each is None else int(each.sum())
+        answers.numbers = taken.numbers
         return answers
 
     def _one_by_one(self, uids: Sequence[int], counts: Sequence[int], lapsed: bool) -> Answers:

@@ -117,6 +117,15 @@ def forwards(request: Any) -> bool:
     return not request.route_version and not request.forwarded
 
 
+def undelivered(request: pb.BatchGetSeqRequest, response: pb.SessionResponse) -> int:
+    """How many numbers an answer, or a part of one, took for its caller."""
+    seqs = response.next.seqs
+    if not request.counts:
+        return len(seqs) - list(seqs).count(0)
+    indexes = response.indexes or range(len(seqs))
+    return sum(request.counts[i] for i, seq in zip(indexes, seqs, strict=True) if seq)
+
+
 def compact(epochs: Sequence[int]) -> Sequence[int]:
     """One epoch where all entries that were served have the same."""
     first = epochs[0]

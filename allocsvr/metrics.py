@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from allocsvr.spreads import Spreads
+from allocsvr.spreads import Counts, Spreads
 
 _LATENCY = (
     0.0001,
@@ -29,7 +29,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         r = registry
-        self.numbers = Counter("seqsvr_numbers", "Numbers handed out.", registry=r)
+        self.numbers = Counts("seqsvr_numbers", "Numbers handed out.", r).labels()
         self.skipped = Counter(
             "seqsvr_numbers_skipped",
             "Numbers never handed out. ceiling: at most this many per uid, by starting a section "
@@ -37,7 +37,7 @@ class Metrics:
             ["cause"],
             registry=r,
         )
-        self.requests = Counter("seqsvr_requests", "Requests by rpc.", ["rpc"], registry=r)
+        self.requests = Counts("seqsvr_requests", "Requests by rpc.", r, "rpc")
         self.errors = Counter(
             "seqsvr_errors",
             "Entries (for batches) and requests that failed.",
@@ -115,7 +115,3 @@ class Metrics:
             ["outcome"],
             registry=r,
         )
-
-    def ceiling_start(self, found: int, step: int) -> None:
-        """A section started from max_seq: up to a window of each of its uids was skipped."""
-        self.skipped.labels("ceiling").inc(min(found, step))

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from dataclasses import replace
+from operator import attrgetter
 
 from allocsvr.load import Rates, differs
 from allocsvr.node import AllocNode
@@ -32,6 +33,7 @@ STALLED_S = 3.0
 # The share of the time for going that others have for taking over.
 PLANNED = 0.8
 _SLICE = 4096
+_is_serving = attrgetter("serving")
 
 
 class Presence:
@@ -170,13 +172,14 @@ class Presence:
             now_s = loop.time()
             taken = self._node.ledger.counters.taken()
             serving = 0
-            for at, section in enumerate(list(self._node.ledger.sections.values())):
-                serving += section.serving
-                if section.taken:
+            held = list(self._node.ledger.sections.values())
+            for at in range(0, len(held), _SLICE):
+                part = held[at : at + _SLICE]
+                serving += sum(map(_is_serving, part))
+                for section in [section for section in part if section.taken]:
                     taken.append((section.id, section.taken))
                     section.taken = 0
-                if at % _SLICE == _SLICE - 1:
-                    await asyncio.sleep(0)
+                await asyncio.sleep(0)
             self._rates.sample(taken, now_s - last_s)
             self._serving = serving
             last_s = now_s

@@ -26,6 +26,10 @@ section. Repair between replicas carries max_seq and the owner record, never pro
 
 A round is bounded: at most MAX_CHUNKS chunks are read, the rest has its turn in the next one; small
 questions, one at a time per replica, with pauses, so that serving comes first at both ends.
+
+Digests make a replica read all that it has. Once all replicas were found level, and as long as none
+of them has failed to answer since the round before that, they have missed nothing; then only one
+round in CALM_ROUNDS is held, against what no failure shows.
 """
 
 import asyncio
@@ -46,6 +50,7 @@ from seqsvr.v1 import store_pb2 as pb
 logger = logging.getLogger(__name__)
 
 PERIOD_S = 10.0
+CALM_ROUNDS = 6
 SPAN = 512  # sections per question for digests: some 7 ms of the replica's time
 CHUNK = 128  # sections per digest
 MAX_CHUNKS = 128  # read per round
@@ -80,17 +85,26 @@ class Repairing:
         self._second_look_s = min(SECOND_LOOK_S, period_s / 4)
         self._from = 0  # where the last round has left off
         self._failed: set[int] = set()
+        self._known = -1  # Replicas.failures when the last round began
+        self._level: int | None = None  # Replicas.failures when all were last found level
 
     async def run(self) -> None:
         """Rounds, until cancelled."""
         while True:
-            await self._clock.sleep(self._period_s * random.uniform(0.5, 1.0))
+            for _ in range(CALM_ROUNDS):
+                await self._clock.sleep(self._period_s * random.uniform(0.5, 1.0))
+                if self._level != self._replicas.failures:
+                    break
             await self.round()
 
     async def round(self) -> int:
         """Compare what is served here, and repair; returns how many records were raised."""
         self._failed = set()
+        before, self._known = self._known, self._replicas.failures
         suspects = await self._first_look()
+        whole = len(self._replicas.granting) == len(self._replicas) and not self._from
+        calm = whole and not suspects and before == self._known  # else others may write just now
+        self._level = self._known if calm else None
         if suspects:
             await self._clock.sleep(self._second_look_s * random.uniform(0.5, 1.0))
         behind = await self._second_look(suspects)

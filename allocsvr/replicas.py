@@ -160,6 +160,7 @@ class Replicas:
         self._lines = [_Line() for _ in self.transports]
         self._granting = asyncio.Event()
         self._said: dict[tuple[str, int], float] = {}
+        self.failures = 0  # questions complained of
 
     def __len__(self) -> int:
         return len(self.transports)
@@ -226,6 +227,7 @@ class Replicas:
 
     def complain(self, event: str, index: int, failed: ReplicaFailed) -> None:
         """Log that a question failed, at most every QUIET_S for each event and replica."""
+        self.failures += 1
         now_s = _now_s()
         if now_s - self._said.get((event, index), -QUIET_S) >= QUIET_S:
             self._said[event, index] = now_s

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from allocsvr.answering import Answering, Batch, Later, handed_out, pick
+from allocsvr.answering import Answering, Batch, Later, pick
 from allocsvr.ledger import Answers
 from allocsvr.messages import (
     Refused,
@@ -19,6 +19,7 @@ from allocsvr.messages import (
     explained,
     forwards,
     next_batch,
+    undelivered,
 )
 from allocsvr.metrics import Metrics
 from allocsvr.node import AllocNode
@@ -30,6 +31,7 @@ from seqsvr.wire import table_to_wire
 logger = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Alloc"].full_name
+_WITH_ENTRIES = ("GetSeq", "GetCurSeq", "BatchGetSeq", "BatchGetCurSeq", "Session")
 # The longest legal request is about 60 KB; what is longer than this never reaches Python.
 MAX_MESSAGE_BYTES = 1 << 20
 # Refusals that are worth the size of a table: of others this node may know no better.
@@ -77,30 +79,34 @@ class AllocService:
         self._limits = limits or Limits()
         self._sessions_asked = metrics.requests.labels("Session")
         self._session_seconds = metrics.request_seconds.labels("Session")
-        self._session_entries = metrics.batch_entries.labels("Session")
+        self._entries = {rpc: metrics.batch_entries.labels(rpc) for rpc in _WITH_ENTRIES}
         self._table: tuple[int, pb.RoutingTable] = (0, pb.RoutingTable())
 
     def handler(self) -> grpc.GenericRpcHandler:
         """To be added to a grpc.aio server."""
-        unary: dict[str, tuple[type[Message], Callable[..., Awaitable[Message]]]] = {
-            "GetSeq": (pb.GetSeqRequest, self._get_seq),
-            "GetCurSeq": (pb.GetCurSeqRequest, self._get_cur_seq),
-            "BatchGetSeq": (pb.BatchGetSeqRequest, self._batch_get_seq),
-            "BatchGetCurSeq": (pb.BatchGetCurSeqRequest, self._batch_get_cur_seq),
-            "GetRoute": (pb.GetRouteRequest, self._get_route),
+        unary: dict[str, tuple[type[Message], type[Message], Callable[..., Awaitable[Message]]]] = {
+            "GetSeq": (pb.GetSeqRequest, pb.GetSeqResponse, self._get_seq),
+            "GetCurSeq": (pb.GetCurSeqRequest, pb.GetCurSeqResponse, self._get_cur_seq),
+            "BatchGetSeq": (pb.BatchGetSeqRequest, pb.BatchGetSeqResponse, self._batch_get_seq),
+            "BatchGetCurSeq": (
+                pb.BatchGetCurSeqRequest,
+                pb.BatchGetCurSeqResponse,
+                self._batch_get_cur_seq,
+            ),
+            "GetRoute": (pb.GetRouteRequest, pb.GetRouteResponse, self._get_route),
         }
         methods = {
             name: grpc.unary_unary_rpc_method_handler(
                 self._guarded(name, behaviour),
                 request_deserializer=tolerant(kind),
-                response_serializer=_serialize,
+                response_serializer=answer.SerializeToString,
             )
-            for name, (kind, behaviour) in unary.items()
+            for name, (kind, answer, behaviour) in unary.items()
         }
         methods["Session"] = grpc.stream_stream_rpc_method_handler(
             self._session,
             request_deserializer=tolerant(pb.SessionRequest),
-            response_serializer=_serialize,
+            response_serializer=pb.SessionResponse.SerializeToString,
         )
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
@@ -135,9 +141,11 @@ class AllocService:
     async def _get_seq(self, request: pb.GetSeqRequest, context: Any) -> pb.GetSeqResponse:
         count = request.count if request.HasField("count") else 1
         batch = Batch(False, (request.uid,), (count,), forwards(request), request.route_version)
-        answers = await self._all("GetSeq", batch, context)
-        if answers.failures:
-            self._refuse(batch, answers)
+        answers = self._now("GetSeq", batch)
+        if answers.waiting or answers.failures:
+            await self._rest(batch, answers, context)
+            if answers.failures:
+                self._refuse(batch, answers)
         return pb.GetSeqResponse(
             seq=answers.seqs[0],
             epoch=answers.epochs[0],
@@ -148,9 +156,11 @@ class AllocService:
         self, request: pb.GetCurSeqRequest, context: Any
     ) -> pb.GetCurSeqResponse:
         batch = Batch(True, (request.uid,), (), forwards(request), request.route_version)
-        answers = await self._all("GetCurSeq", batch, context)
-        if answers.failures:
-            self._refuse(batch, answers)
+        answers = self._now("GetCurSeq", batch)
+        if answers.waiting or answers.failures:
+            await self._rest(batch, answers, context)
+            if answers.failures:
+                self._refuse(batch, answers)
         return pb.GetCurSeqResponse(
             seq=answers.seqs[0],
             exact=answers.exact[0],
@@ -162,7 +172,9 @@ class AllocService:
         self, request: pb.BatchGetSeqRequest, context: Any
     ) -> pb.BatchGetSeqResponse:
         batch = next_batch(request)
-        answers = await self._all("BatchGetSeq", batch, context)
+        answers = self._now("BatchGetSeq", batch)
+        if answers.waiting or answers.failures:
+            await self._rest(batch, answers, context)
         response = pb.BatchGetSeqResponse()
         self._fill_next("BatchGetSeq", response, batch, answers)
         return response
@@ -171,7 +183,9 @@ class AllocService:
         self, request: pb.BatchGetCurSeqRequest, context: Any
     ) -> pb.BatchGetCurSeqResponse:
         batch = current_batch(request)
-        answers = await self._all("BatchGetCurSeq", batch, context)
+        answers = self._now("BatchGetCurSeq", batch)
+        if answers.waiting or answers.failures:
+            await self._rest(batch, answers, context)
         response = pb.BatchGetCurSeqResponse()
         self._fill_current("BatchGetCurSeq", response, batch, answers)
         return response
@@ -185,16 +199,17 @@ class AllocService:
         table = self._wire_table() if version != request.known_version else None
         return pb.GetRouteResponse(table=table)
 
-    async def _all(self, rpc: str, batch: Batch, context: Any) -> Answers:
-        answers = self._answering.now(batch)
-        if answers.waiting or answers.failures:
-            left_s = context.time_remaining()
-            wait_s = self._limits.wait_s
-            await self._answering.rest(
-                batch, answers, wait_s if left_s is None else min(wait_s, left_s)
-            )
-        self._metrics.batch_entries.labels(rpc).observe(len(batch.uids))
-        return answers
+    async def _rest(self, batch: Batch, answers: Answers, context: Any) -> None:
+        """Complete what could not be answered at once."""
+        left_s = context.time_remaining()
+        wait_s = self._limits.wait_s
+        await self._answering.rest(
+            batch, answers, wait_s if left_s is None else min(wait_s, left_s)
+        )
+
+    def _now(self, rpc: str, batch: Batch) -> Answers:
+        self._entries[rpc].observe(len(batch.uids))
+        return self._answering.now(batch)
 
     # -- sessions ------------------------------------------------------------------------------
 
@@ -208,7 +223,11 @@ class AllocService:
                 while (request := await context.read()) is not grpc.aio.EOF:
                     if isinstance(request, Malformed):
                         break
-                    await self._one(request, stream, late)
+                    start = time.perf_counter()
+                    response = self._one(request, stream, late, start)
+                    if response is not None:
+                        await self._delivered(request, response, stream)
+                        self._session_seconds.observe(time.perf_counter() - start)
         except* BrokenInvariant as group:
             self._node.broken(BrokenInvariant(str(group.exceptions)))
             raise
@@ -219,30 +238,42 @@ class AllocService:
         if isinstance(request, Malformed):
             await abort(context, Refused("MALFORMED", request.text))
 
-    async def _one(
-        self, request: pb.SessionRequest, stream: "_Stream", late: asyncio.TaskGroup
-    ) -> None:
-        start = time.perf_counter()
-        kind = request.WhichOneof("batch")
+    def _one(
+        self, request: pb.SessionRequest, stream: "_Stream", late: asyncio.TaskGroup, start: float
+    ) -> pb.SessionResponse | None:
+        """The whole answer to a request; None: it comes later, in parts."""
         self._sessions_asked.inc()
         try:
-            if kind is None:
-                raise Refused("MALFORMED", "a SessionRequest needs next or current")
-            batch = next_batch(request.next) if kind == "next" else current_batch(request.current)
+            batch = self._batch(request)
         except Refused as refused:
             self._metrics.errors.labels("Session", refused.reason).inc()
-            await stream.write(pb.SessionResponse(id=request.id, refused=refused.entry()))
-            return
+            return pb.SessionResponse(id=request.id, refused=refused.entry())
         answers = self._answering.now(batch)
         if answers.waiting or answers.failures:
             later = self._answering.later(batch, answers)
             if later and stream.late < self._limits.late_batches:
                 stream.late += 1
                 late.create_task(self._late(request, batch, answers, later, stream, start))
-                return
+                return None
             answers.failures += later.given_up()
-        await self._send(stream, request, batch, answers)
-        self._session_seconds.observe(time.perf_counter() - start)
+        return self._response(request, batch, answers)
+
+    @staticmethod
+    def _batch(request: pb.SessionRequest) -> Batch:
+        kind = request.WhichOneof("batch")
+        if kind is None:
+            raise Refused("MALFORMED", "a SessionRequest needs next or current")
+        return next_batch(request.next) if kind == "next" else current_batch(request.current)
+
+    async def _delivered(
+        self, request: pb.SessionRequest, response: pb.SessionResponse, stream: "_Stream"
+    ) -> None:
+        try:
+            await stream.write(response)
+        except BaseException:
+            lost = undelivered(request.next, response)
+            self._metrics.skipped.labels("undelivered").inc(lost)
+            raise
 
     async def _late(
         self,
@@ -259,36 +290,38 @@ class AllocService:
             ready = [index for index in range(len(batch.uids)) if index not in held]
             left = len(held)
             if ready:
-                part = pick(answers, ready)
-                await self._send(stream, request, batch.only(ready), part, ready, True)
-            async for indexes, part in self._answering.each(batch, later, self._limits.wait_s):
+                part = self._response(request, batch.only(ready), pick(answers, ready))
+                await self._in_part(request, part, stream, ready, True)
+            async for indexes, got in self._answering.each(batch, later, self._limits.wait_s):
                 left -= len(indexes)
-                await self._send(stream, request, batch.only(indexes), part, indexes, left > 0)
+                part = self._response(request, batch.only(indexes), got)
+                await self._in_part(request, part, stream, indexes, left > 0)
         finally:
             stream.late -= 1
             self._session_seconds.observe(time.perf_counter() - start)
 
-    async def _send(
+    async def _in_part(
         self,
-        stream: "_Stream",
         request: pb.SessionRequest,
-        batch: Batch,
-        answers: Answers,
-        indexes: list[int] | None = None,
-        more: bool = False,
+        part: pb.SessionResponse,
+        stream: "_Stream",
+        indexes: list[int],
+        more: bool,
     ) -> None:
-        response = pb.SessionResponse(id=request.id, indexes=indexes, more=more)
-        self._session_entries.observe(len(batch.uids))
+        part.indexes.extend(indexes)
+        part.more = more
+        await self._delivered(request, part, stream)
+
+    def _response(
+        self, request: pb.SessionRequest, batch: Batch, answers: Answers
+    ) -> pb.SessionResponse:
+        response = pb.SessionResponse(id=request.id)
+        self._entries["Session"].observe(len(batch.uids))
         if batch.current:
             self._fill_current("Session", response.current, batch, answers)
-            await stream.write(response)
-            return
-        self._fill_next("Session", response.next, batch, answers)
-        try:
-            await stream.write(response)
-        except BaseException:
-            self._metrics.skipped.labels("undelivered").inc(handed_out(batch, answers))
-            raise
+        else:
+            self._fill_next("Session", response.next, batch, answers)
+        return response
 
     # -- answers -------------------------------------------------------------------------------
 
@@ -366,7 +399,15 @@ class _Stream:
         self._context = context
         self._lock = asyncio.Lock()
 
-    async def write(self, response: pb.SessionResponse) -> None:
+    def write(self, response: pb.SessionResponse) -> Awaitable[None]:
+        # Nobody but the reader of requests writes as long as nothing is late; and while it does, it
+        # reads none that might come late.
+        written: Awaitable[None] = (
+            self._in_turn(response) if self.late else self._context.write(response)
+        )
+        return written
+
+    async def _in_turn(self, response: pb.SessionResponse) -> None:
         async with self._lock:
             await self._context.write(response)
 
@@ -375,7 +416,3 @@ async def abort(context: Any, refused: Refused) -> None:
     """End the call with a rich status."""
     details = (("grpc-status-details-bin", refused.status().SerializeToString()),)
     await context.abort(TABLE[refused.reason].status, refused.text, details)
-
-
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()

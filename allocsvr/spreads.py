@@ -1,4 +1,4 @@
-"""Histograms for hot paths: one addition per observation, and no lock.
+"""Counters and histograms for hot paths: an addition each time, and no lock.
 
 To be observed from one thread only. A scrape, from another one, may miss what is observed
 meanwhile; it meets it the next time.
@@ -8,9 +8,47 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+
+
+class Count:
+    """A counter, or one label of it."""
+
+    __slots__ = ("total",)
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def inc(self, more: int = 1) -> None:
+        self.total += more
+
+
+class Counts(Collector):
+    """A counter `name` (without _total) with a label, or none."""
+
+    def __init__(
+        self, name: str, text: str, registry: CollectorRegistry, label: str | None = None
+    ) -> None:
+        self._name = name
+        self._text = text
+        self._labels = [] if label is None else [label]
+        self._counts: dict[str, Count] = {} if label is not None else {"": Count()}
+        registry.register(self)
+
+    def labels(self, value: str = "") -> Count:
+        """The counter of one value of the label; the only one, if there is no label."""
+        return self._counts.setdefault(value, Count())
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(self._name, self._text, labels=self._labels)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for value, count in list(self._counts.items()):
+            family.add_metric([value] if self._labels else [], count.total)
+        yield family
 
 
 class Spread:

@@ -3,16 +3,21 @@
 Many sections share each request. A chunk goes on as soon as every section in it is decided; those
 that have a lease to wait out do not hold up the rest. The first raise of a section goes through
 raising.py like any other, and serving begins with it.
+
+Half the uid space may be won at once by a node that serves the other half: what takes time here is
+done in stretches of a millisecond or a few (pacing.py).
 """
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 
 from allocsvr.acquisition import Acquisition, FenceAnswer, Stage
 from allocsvr.ledger import Ledger
 from allocsvr.metrics import Metrics
+from allocsvr.pacing import Pace
 from allocsvr.replicas import Replicas, ReplicaTransport
 from allocsvr.section import Pages, Section
 from allocsvr.snapshot import BadSnapshot, decode
@@ -25,9 +30,28 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 1024
 MAX_FENCES = 4
+STRETCH = 512  # sections of a fence's answer; a millisecond or two
 TURN_NS = 5_000_000
 
 Start = tuple[int, Pages | None]  # base, pages
+
+
+class _Fence:
+    """One request to all replicas; `answers`: which replica, what it said, and when that came."""
+
+    def __init__(self, attempts: Sequence[Acquisition]) -> None:
+        self.attempts = attempts
+        self.answers: deque[tuple[int, pb.FenceResponse, int]] = deque()
+        self.news = asyncio.Event()
+        self.decided = False
+
+    def __iter__(self) -> Iterator[Acquisition]:
+        return iter(self.attempts)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every section is won or lost."""
+        return all(attempt.stage is not Stage.FENCING for attempt in self.attempts)
 
 
 class Winning:
@@ -63,20 +87,21 @@ class Winning:
         self._on_promise = on_promise
         self._metrics = metrics
         self._room = asyncio.Semaphore(MAX_FENCES)
-        self._turn = asyncio.Lock()
+        self._pace = Pace(clock)
 
     async def win(self, wanted: dict[int, int]) -> None:
         """Acquire sections at their epochs (section -> epoch), at most CHUNK of them."""
         await self._replicas.reachable(self._r)  # a fence that cannot succeed only spends its epoch
         async with self._room:  # not while a lease is waited out
             n, r, own = len(self._replicas), self._r, self._incarnation
-            attempts = [
-                Acquisition(section, epoch, own, n, r)
-                for section, epoch in sorted(wanted.items())
-                if self._wanted(section, epoch)
-            ]
-            if attempts:
-                await self._fence(attempts)
+            async with self._pace:
+                attempts = [
+                    Acquisition(section, epoch, own, n, r)
+                    for section, epoch in sorted(wanted.items())
+                    if self._wanted(section, epoch)
+                ]
+                fence = self._ask(attempts)
+            await self._decide(fence)
         lost = [a for a in attempts if a.stage is Stage.LOST]
         if lost:
             self._on_lost(lost)
@@ -92,12 +117,12 @@ class Winning:
             now_ns = self._clock.now_ns()
             await self._start([a for a in held if a.waited(now_ns) is Stage.READY])
 
-    async def _fence(self, attempts: Sequence[Acquisition]) -> None:
-        """Ask all replicas; return once every section is decided."""
+    def _ask(self, attempts: Sequence[Acquisition]) -> "_Fence":
+        """Send a fence of all these sections to all replicas."""
+        fence = _Fence(attempts)
         request = pb.FenceRequest(header=self._header)
         for first, last, epoch in ranges((a.section, a.epoch) for a in attempts):
             request.ranges.add(first=first, last=last, epoch=epoch)
-        decided = asyncio.Event()
 
         async def send(_: int, replica: ReplicaTransport) -> pb.FenceResponse:
             answer = await replica.fence(request)
@@ -110,38 +135,65 @@ class Winning:
                 self._replicas.complain("fence_failed", index, answer)
                 for attempt in attempts:
                     attempt.failed(index)
-            elif not (decided.is_set() and all(answer.granted)):  # else it says nothing new
-                self._fenced(attempts, index, answer)
-            if all(a.stage is not Stage.FENCING for a in attempts):
-                decided.set()
+                fence.news.set()
+            elif not (fence.decided and all(answer.granted)):  # else it says nothing new
+                self._fenced(fence, index, answer)
 
-        self._replicas.ask(send, on_answer)
-        await decided.wait()
+        if attempts:
+            self._replicas.ask(send, on_answer)
+        return fence
 
-    def _fenced(
-        self, attempts: Sequence[Acquisition], index: int, response: pb.FenceResponse
+    def _fenced(self, attempts: "_Fence", index: int, response: pb.FenceResponse) -> None:
+        """An answer that counts has come; it is read in its turn."""
+        attempts.answers.append((index, response, self._clock.now_ns()))
+        attempts.news.set()
+        if attempts.decided:
+            self._read_late(attempts)
+
+    async def _decide(self, fence: "_Fence") -> None:
+        """Return once every section is decided."""
+        while not fence.settled:
+            await fence.news.wait()
+            fence.news.clear()
+            while fence.answers and not fence.settled:
+                index, response, came_ns = fence.answers.popleft()
+                for at in range(0, len(fence.attempts), STRETCH):
+                    async with self._pace:
+                        self._read(fence, slice(at, at + STRETCH), index, response, came_ns)
+        fence.decided = True
+        self._read_late(fence)
+
+    def _read_late(self, fence: "_Fence") -> None:
+        """After the decision there can only be a promise that stands against us."""
+        while fence.answers:
+            index, response, came_ns = fence.answers.popleft()
+            if not all(response.granted):
+                self._read(fence, slice(None), index, response, came_ns)
+
+    def _read(
+        self, fence: "_Fence", part: slice, index: int, response: pb.FenceResponse, came_ns: int
     ) -> None:
-        now_ns, max_drift = self._clock.now_ns(), self._max_drift
+        """What a replica answered at `came_ns` for a part of the sections."""
         leases = {lease.incarnation: lease.left_ns for lease in response.leases}
         same = repeat(leases), repeat(response.boot_grace_ns)
-        answers = map(FenceAnswer, *columns(response), *same)
-        for attempt, answer in zip(attempts, answers, strict=True):
+        answers = map(FenceAnswer, *[column[part] for column in columns(response)], *same)
+        for attempt, answer in zip(fence.attempts[part], answers, strict=True):
             if answer.promised != attempt.epoch:
                 answer = answer._replace(granted=False)
                 if answer.promised > attempt.epoch:
                     self._on_promise(attempt.section, attempt.section, answer.promised)
-            attempt.fenced(index, answer, now_ns, max_drift)
+            attempt.fenced(index, answer, came_ns, self._max_drift)
 
     async def _start(self, ready: list[Acquisition]) -> None:
         """Begin what was fenced and waited for, from snapshots where there are any."""
         if not ready:
             return
         starts = await self._snapshots([a for a in ready if a.snapshot_from])
-        async with self._turn:  # where many have waited for one lease, callers have their turn too
+        async with self._pace:  # thousands may have waited for one lease
             self._admit(ready, starts)
-            await self._clock.sleep(0)
 
     def _admit(self, ready: list[Acquisition], starts: dict[int, Start]) -> None:
+        skipped = 0
         for attempt in ready:
             overtaken = self._ledger.promises.highest(attempt.section)
             if overtaken > attempt.epoch:
@@ -152,9 +204,16 @@ class Winning:
                 continue  # the node has parted with it, and said so
             start = starts.get(attempt.section)
             if start is None and attempt.found:
-                self._metrics.ceiling_start(attempt.found, self._step)
+                skipped += min(attempt.found, self._step)
             base, pages = start or (attempt.found, None)
-            self._ledger.admit(self._new_section(attempt, base, pages))
+            try:
+                section = self._new_section(attempt, base, pages)
+            except MemoryError as error:  # for the counters of its last owner
+                logger.error("event=snapshot_not_taken section=%d error=%s", attempt.section, error)
+                skipped += min(attempt.found, self._step)
+                section = self._new_section(attempt, attempt.found, None)
+            self._ledger.admit(section)
+        self._metrics.skipped.labels("ceiling").inc(skipped)
         lost = [a for a in ready if a.stage is Stage.LOST]
         if lost:
             self._on_lost(lost)

@@ -55,6 +55,8 @@ def pieces(document: Assignments, ranges: Sequence[Range]) -> list[Piece]:
 
 def _differing(before: Sequence[Span], after: Sequence[Span]) -> list[Range]:
     same: list[Range] = [
-        Range(first, last) for old, new, first, last in overlaps(before, after) if alike(old, new)
+        Range(first, last)
+        for old, new, first, last in overlaps(before, after)
+        if old == new or alike(old, new)  # equal is what most are, and costs a tenth
     ]
     return [*minus(before, same), *minus(after, same)]

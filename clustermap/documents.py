@@ -9,6 +9,7 @@ come to be handed out twice.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import NoReturn, TypeVar
 
@@ -16,6 +17,8 @@ from clustermap.errors import MapCorrupt
 
 FORMAT = 1
 U64_MAX = 2**64 - 1
+
+_HEX64 = re.compile("[0-9a-f]{16}")
 
 T = TypeVar("T")
 
@@ -46,10 +49,11 @@ class Fields:
     __slots__ = ("_left", "_path")
 
     def __init__(self, path: str, value: object) -> None:
+        """value: is read up, and so used up."""
         if not isinstance(value, dict):
             raise ValueError(f"{path or 'the whole'} must be an object, not {_kind(value)}")
         self._path = path
-        self._left: dict[str, object] = dict(value)
+        self._left: dict[str, object] = value
 
     def text(self, name: str) -> str:
         value = self._take(name)
@@ -71,9 +75,10 @@ class Fields:
     def hex64(self, name: str) -> int:
         """A 64-bit id other than 0, written as 16 lower-case hex digits."""
         text = self.text(name)
-        if len(text) != 16 or not set(text) <= set("0123456789abcdef") or int(text, 16) == 0:
+        value = int(text, 16) if _HEX64.fullmatch(text) else 0
+        if not value:
             raise ValueError(f"{self._path}{name} must be 16 hex digits, not all 0: {text!r}")
-        return int(text, 16)
+        return value
 
     def many(self, name: str, build: Callable[["Fields"], T]) -> tuple[T, ...]:
         """A list of objects, each through `build`."""
@@ -103,9 +108,10 @@ class Fields:
         return built
 
     def _take(self, name: str) -> object:
-        if name not in self._left:
-            raise ValueError(f"{self._path}{name} is missing")
-        return self._left.pop(name)
+        try:
+            return self._left.pop(name)
+        except KeyError:
+            raise ValueError(f"{self._path}{name} is missing") from None
 
     def _refuse(self, name: str, wanted: str, value: object) -> NoReturn:
         raise ValueError(f"{self._path}{name} must be {wanted}, not {_kind(value)}")
@@ -121,11 +127,10 @@ def _loads(raw: bytes) -> object:
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name} occurs twice")
-        found[name] = value
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{max(names, key=names.count)} occurs twice")
     return found
 
 

@@ -156,25 +156,22 @@ OWNERS = (
         (
             Hunk(
                 SERVICE,
-                "        answers = self._answering.now(batch)\n"
-                "        if answers.waiting or answers.failures:\n"
-                "            later",
-                "        size = self._node.cluster.section_size\n"
-                "        sections = self._node.ledger.sections\n"
-                "        read = []\n"
-                "        for uid in batch.uids:\n"
-                "            section = sections.get(uid // size)\n"
-                "            if section and section.touched:\n"
-                "                place = section._at + uid % size\n"
-                "                cells = self._node.ledger.counters.cells\n"
-                "                read.append((section, section._at, place, cells[place]))\n"
-                "        await asyncio.sleep(0.0005)\n"
-                "        for section, at, place, distance in read:\n"
-                "            if section._at == at:\n"
-                "                self._node.ledger.counters.cells[place] = distance\n"
-                "        answers = self._answering.now(batch)\n"
-                "        if answers.waiting or answers.failures:\n"
-                "            later",
+                "                    response = self._one(request, stream, late, start)\n",
+                "                    size = self._node.cluster.section_size\n"
+                "                    sections = self._node.ledger.sections\n"
+                "                    counters = self._node.ledger.counters\n"
+                "                    read = []\n"
+                "                    for uid in request.next.uids:\n"
+                "                        section = sections.get(uid // size)\n"
+                "                        if section and section.touched:\n"
+                "                            place = section._at + uid % size\n"
+                "                            distance = counters.cells[place]\n"
+                "                            read.append((section, section._at, place, distance))\n"
+                "                    await asyncio.sleep(0.0005)\n"
+                "                    for section, at, place, distance in read:\n"
+                "                        if section._at == at:\n"
+                "                            counters.cells[place] = distance\n"
+                "                    response = self._one(request, stream, late, start)\n",
             ),
         ),
     ),

@@ -323,3 +323,20 @@ async def test_a_drain_asked_for_while_the_map_is_away_for_a_moment_is_told_agai
         await going.drain(20)
         await eventually(lambda: all(b.serves(s) for s in range(4)))
         assert failures == 2
+
+
+async def test_a_sample_of_many_sections_counts_each_once_and_its_numbers_once(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "_SLICE", 2)
+    async with box.node() as a:
+        await box.own(a)
+        held = Presence(a.node, box.coordinator, a.node.address, 2.0)
+        samples: list[list[tuple[int, int]]] = []
+        monkeypatch.setattr(held._rates, "sample", lambda taken, _: samples.append(taken))
+        assert await Caller(box).next(a, 305, 7) == 1
+        sampling = asyncio.create_task(held._sample())
+        await eventually(lambda: len(samples) > 2)
+        sampling.cancel()
+        assert held._load().serving == len(a.node.ledger.sections) > 2
+        assert samples[:3] == [[(3, 7)], [], []]

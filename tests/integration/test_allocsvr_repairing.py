@@ -3,12 +3,13 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from allocsvr import repairing
-from allocsvr.repairing import Repairing
+from allocsvr.repairing import CALM_ROUNDS, Repairing
 from cluster_in_a_box import Box, Caller, Member, eventually, open_box
 from cluster_in_a_box.box import opened
 from clustermap.clock import BootClock
@@ -203,6 +204,48 @@ async def test_a_round_is_bounded_and_the_next_one_goes_on_where_it_stopped(
         rounds = repairs(node)
         assert [await rounds.round() for _ in range(4)] == [16, 16, 8, 0]
         assert level(box)
+
+
+async def test_replicas_that_are_level_are_compared_rarely_until_one_fails_to_answer(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with box.node() as node:
+        await box.own(node)
+        await eventually(lambda: level(box))
+        rounds, periods, held = repairs(node), Periods(), list[int]()
+        real = rounds.round
+
+        async def counted_round() -> int:
+            held.append(periods.passed)
+            return await real()
+
+        monkeypatch.setattr(rounds, "_clock", periods)
+        monkeypatch.setattr(rounds, "round", counted_round)
+        running = asyncio.create_task(rounds.run())
+        await eventually(lambda: len(held) > 3)
+        assert held[:4] == [1, 2, 2 + CALM_ROUNDS, 2 + 2 * CALM_ROUNDS]
+        monkeypatch.setattr(repairing, "CALM_ROUNDS", 2000)
+        begun = len(held)
+        await eventually(lambda: len(held) > begun)  # the last one for a long time
+        node.links[2].fail("raise_max", reason="OVERLOADED")
+        await Caller(box).next(node, 300, 180)
+        await eventually(lambda: box.record(0, 3).max_seq > 100)
+        await eventually(lambda: level(box))
+        await eventually(lambda: len(held) > begun + 2)
+        waits = [after - before for before, after in pairwise(held[begun : begun + 3])]
+        assert max(waits) < 2000, "two rounds follow a failure"
+        running.cancel()
+
+
+class Periods:
+    """A clock that only counts the pauses between rounds."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+
+    async def sleep(self, seconds: float) -> None:
+        self.passed += seconds > repairing.PAUSE_S
+        await asyncio.sleep(0.001)
 
 
 async def test_many_released_sections_are_copied_with_their_counters(tmp_path: Path) -> None:

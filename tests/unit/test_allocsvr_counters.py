@@ -9,7 +9,7 @@ import pytest
 
 from allocsvr.counters import MAX_INDEXED, Counters
 
-SIZE, SECTIONS, LIMIT = 100, 5, 450
+SIZE, SECTIONS = 100, 5
 
 
 def uids(*values: int) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
@@ -29,12 +29,12 @@ def seqs(
     counters: Counters, values: list[int], counts: int | list[int] | None = None
 ) -> list[int] | None:
     each = None if counts is None else np.zeros(len(values), np.int64) + np.array(counts)
-    taken = counters.take(uids(*values), each, LIMIT)
+    taken = counters.take(uids(*values), each)
     return None if taken is None else taken.seqs.tolist()
 
 
 def test_a_batch_over_several_sections_gets_the_next_number_of_each_uid(counters: Counters) -> None:
-    taken = counters.take(uids(100, 199, 300), None, LIMIT)
+    taken = counters.take(uids(100, 199, 300), None)
     assert taken is not None
     assert taken.seqs.tolist() == [1001, 1001, 1]
     assert not isinstance(taken.epochs, int) and taken.epochs.tolist() == [7, 7, 9]
@@ -43,7 +43,7 @@ def test_a_batch_over_several_sections_gets_the_next_number_of_each_uid(counters
 
 def test_epochs_that_are_all_the_same_are_one(counters: Counters) -> None:
     def epochs(*values: int) -> object:
-        taken = counters.take(uids(*values), None, LIMIT)
+        taken = counters.take(uids(*values), None)
         assert taken is not None
         return taken.epochs if isinstance(taken.epochs, int) else taken.epochs.tolist()
 
@@ -66,7 +66,7 @@ def test_counts_are_ranges_and_the_first_number_of_each_is_given(counters: Count
     [
         [100, 200],  # a section without a slot
         [100, 300, 100],  # a uid that occurs twice
-        [100, 450],  # beyond the limit
+        [100, 500],  # of no section
         [100, 2**64 - 1],
     ],
 )
@@ -116,14 +116,24 @@ def test_a_slot_comes_back_blank_and_nobody_elses_is_touched() -> None:
 
 def test_numbers_are_counted_by_section_once(counters: Counters) -> None:
     seqs(counters, [100, 101, 300], [2, 3, 4])
-    assert counters.taken() == [(1, 5), (3, 4)]
+    seqs(counters, [101, 300])
+    assert counters.taken() == [(1, 6), (3, 5)]
     assert counters.taken() == []
+    for _ in range(600):
+        counters.show(1, counters.give(), 50, 0, 7)
+        assert seqs(counters, [100]) == [1]
+    assert counters.taken() == [(1, 600)]
 
 
-def test_a_cluster_of_too_many_sections_is_served_entry_by_entry() -> None:
-    counters = Counters(1, MAX_INDEXED + 1)
-    counters.show(0, counters.give(), 50, 0, 1)
-    assert counters.take(uids(0), None, MAX_INDEXED + 1) is None
+@pytest.mark.parametrize(("size", "sections"), [(2, MAX_INDEXED + 1), (1, 10)])
+def test_what_has_too_many_sections_or_too_small_ones_is_served_entry_by_entry(
+    size: int, sections: int
+) -> None:
+    counters = Counters(size, sections)
+    for section in (0, sections - 1):
+        counters.show(section, counters.give(), 50, 0, 1)
+    for uid in (0, sections * size - 1, 2**64 - 1):
+        assert counters.take(uids(uid), None) is None
 
 
 def test_addresses_are_reserved_and_memory_is_not() -> None:

@@ -94,6 +94,16 @@ def test_what_cannot_be_begun_stays_to_be_told_until_it_is_assigned_anew() -> No
     assert node.intent.spent() == {}
 
 
+def test_what_goes_to_others_before_it_was_won_is_not_wanted_any_more() -> None:
+    node = Told()
+    node.intent._begin = lambda new: None  # it takes its time
+    node.intent.follow(given())
+    assert node.intent.unserved == node.ledger.acquiring == {0, 1, 2, 3}
+    node.intent.follow(placement.reassign(given(), 2, 2, B))
+    assert sorted(node.intent.desired) == [0, 1, 3]
+    assert node.intent.unserved == node.ledger.acquiring == {0, 1, 3}
+
+
 def test_what_was_stopped_for_a_hand_over_is_never_served_at_that_epoch_again() -> None:
     node = Told()
     node.intent.follow(given())

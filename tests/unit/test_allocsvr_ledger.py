@@ -241,3 +241,13 @@ def test_adjacent_sections_of_one_epoch_make_one_range() -> None:
     found = list(ranges([(0, 5), (1, 5), (2, 6), (4, 6), (5, 6), (6, 5), (9, 5)]))
     assert found == [(0, 1, 5), (2, 2, 6), (4, 5, 6), (6, 6, 5), (9, 9, 5)]
     assert len(list(ranges((s, 1) for s in range(1000)))) == 1
+
+
+@pytest.mark.parametrize("vector_from", [1, VECTOR_FROM])
+def test_a_short_last_section_ends_at_the_limit(vector_from: int) -> None:
+    node = Node(Layout(SIZE, 250), vector_from)
+    node.serve(1)
+    node.serve(2)
+    assert node.next(249, 150).seqs == [1, 1]
+    for beyond in (250, 299, 300, 2**63, 2**64 - 1):
+        assert node.next(150, beyond).failures == [(1, "UID_OUT_OF_RANGE")]

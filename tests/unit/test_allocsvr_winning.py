@@ -1,6 +1,7 @@
 """Answers to a fence of many sections, on a clock that jumps. FENCE-1, LEASE-1, NRW-2."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
@@ -12,7 +13,7 @@ from allocsvr.ledger import Ledger
 from allocsvr.metrics import Metrics
 from allocsvr.replicas import Replicas
 from allocsvr.section import Section
-from allocsvr.winning import Winning
+from allocsvr.winning import CHUNK, STRETCH, Winning
 from cluster_in_a_box import JumpingClock
 from clustermap.errors import ReplicaFailed
 from seqsvr.sections import Layout
@@ -70,6 +71,7 @@ class World:
         self.promises: list[tuple[int, int, int]] = []
         self.turn = 0
         self.turns: dict[int, int] = {}  # section -> turn of the loop at which it began
+        self.heard: dict[int, int] = {}  # section -> turn at which a promise above ours was heard
         self.asked = Replicas(self.replicas, self.spawn, 5.0, 5.0)  # type: ignore[arg-type]
         self.winning = Winning(
             self.clock,
@@ -83,7 +85,7 @@ class World:
             lambda section, epoch: True,
             self.new_section,
             self.lost.extend,
-            lambda first, last, epoch: self.promises.append((first, last, epoch)),
+            self.promised,
             Metrics(CollectorRegistry()),
         )
 
@@ -102,6 +104,10 @@ class World:
             on_hungry=lambda section: None,
             pages=pages,
         )
+
+    def promised(self, first: int, last: int, epoch: int) -> None:
+        self.promises.append((first, last, epoch))
+        self.heard[first] = self.turn
 
     async def win(self, *sections: int) -> None:
         """At EPOCH, all replicas granting leases."""
@@ -188,3 +194,79 @@ async def test_others_have_their_turn_between_the_many_that_waited_for_one_lease
     turns = [{world.turns[section] for section in chunk} for chunk in chunks]
     assert all(len(turn) == 1 for turn in turns)
     assert len(set.union(*turns)) == len(chunks)
+
+
+async def test_others_have_their_turn_while_one_long_answer_is_read() -> None:
+    async with asyncio.TaskGroup() as group:
+        world = World(1, 1, group)
+        world.replicas[0].says = granted(
+            CHUNK, promised=[EPOCH + 1] * CHUNK, granted=[False] * CHUNK
+        )
+        counting = group.create_task(world.count_turns())
+        await world.win(*range(CHUNK))
+        counting.cancel()
+    assert len(world.lost) == len(world.promises) == CHUNK
+    assert max(Counter(world.heard.values()).values()) == STRETCH < CHUNK
+
+
+async def test_an_answer_that_comes_while_the_deciding_one_is_read_is_heard_fence_1() -> None:
+    async with asyncio.TaskGroup() as group:
+        world = World(2, 1, group)
+        world.replicas[0].says = granted(CHUNK)
+        last = CHUNK - 1
+        promised = [EPOCH] * last + [EPOCH + 5]
+        world.replicas[1].says = granted(CHUNK, promised=promised, granted=[True] * last + [False])
+        await world.win(*range(CHUNK))
+    assert world.promises == [(last, last, EPOCH + 5)]
+    assert len(world.begun) == CHUNK
+
+
+async def test_a_lease_is_waited_out_from_when_its_answer_came_lease_1() -> None:
+    """Not from when it was read: what is read before it must not make a fail-over longer."""
+    async with asyncio.TaskGroup() as group:
+        world = World(1, 1, group)
+        replica = world.replicas[0]
+        left = [pb.LeaseLeft(incarnation=OTHER, left_ns=2 * S)]
+        replica.says = granted(owner=[OTHER], owner_epoch=[3], leases=left)
+        replica.gate.clear()
+        winning = group.create_task(world.win(4))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        came_ns = world.clock.now_ns()
+        async with world.winning._pace:
+            replica.gate.set()
+            for _ in range(100):
+                await asyncio.sleep(0)
+            world.clock.advance(1.0)
+        await winning
+    assert came_ns + 2 * S < world.begun[0].ready_ns < came_ns + 2.1 * S
+
+
+async def test_numbers_skipped_by_ceilings_are_counted_once_for_all_sections() -> None:
+    async with asyncio.TaskGroup() as group:
+        world = World(1, 1, group)
+        world.replicas[0].says = granted(3, max_seq=[0, 40, 5000])
+        await world.win(1, 2, 3)
+        skipped = world.winning._metrics.skipped.labels("ceiling")
+        assert skipped._value.get() == 40 + 100
+
+
+async def test_counters_for_which_there_is_no_room_are_a_jump_and_no_end() -> None:
+    async with asyncio.TaskGroup() as group:
+        world = World(1, 1, group)
+        world.replicas[0].says = granted(1, max_seq=[90])
+        taken = world.winning._new_section
+
+        def no_room(attempt: Acquisition, base: int, pages: Any) -> Section:
+            if pages is not None:
+                raise MemoryError("no addresses")
+            return taken(attempt, base, pages)
+
+        world.winning._new_section = no_room
+
+        async def snapshots(attempts: list[Acquisition]) -> dict[int, Any]:
+            return {attempt.section: (10, [None]) for attempt in attempts}
+
+        world.winning._snapshots = snapshots  # type: ignore[method-assign]
+        await world.win(4)
+        assert world.ledger.sections[4].base == 90, "the ceiling"
