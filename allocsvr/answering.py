@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from allocsvr.counters import Taken
 from allocsvr.ledger import Answers
 from allocsvr.node import AllocNode
 from allocsvr.peers import Peers
@@ -87,6 +88,13 @@ class Answering:
         answers = self._ledger.next_batch(batch.uids, batch.counts, now_ns)
         self._numbers.inc(answers.numbers)
         return answers
+
+    def whole(self, uids: Sequence[int]) -> Taken | None:
+        """One number for each of many plain uids, as cheap as can be; None: try `now`."""
+        taken = self._ledger.whole(uids, self._now_ns())
+        if taken is not None:
+            self._numbers.inc(taken.numbers)
+        return taken
 
     def later(self, batch: Batch, answers: Answers) -> Later:
         """What of `answers` is not final: entries that wait, and those to be forwarded."""

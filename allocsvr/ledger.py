@@ -18,7 +18,7 @@ from collections.abc import Callable, Container, Sequence
 
 import numpy as np
 
-from allocsvr.counters import Counters
+from allocsvr.counters import Counters, Taken
 from allocsvr.lease import Lease, Promises
 from allocsvr.section import EXHAUSTED, USED_UP, Section, State
 from seqsvr.invariants import require
@@ -69,6 +69,12 @@ class Ledger:
             if answers is not None:
                 return answers
         return self._one_by_one(uids, counts, lapsed)
+
+    def whole(self, uids: Sequence[int], now_ns: int) -> Taken | None:
+        """One number for each entry of a large batch; None: nothing was taken, try next_batch."""
+        if len(uids) < self.vector_from or not self.lease.held(now_ns):
+            return None
+        return self.counters.take(np.array(uids, np.uint64), None)
 
     def _at_once(self, uids: Sequence[int], counts: Sequence[int]) -> Answers | None:
         """All of them, or none: see Counters.take."""

@@ -7,9 +7,11 @@ where they are taken, records when they are durable, acknowledgements when they 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import seqcheck
+from allocsvr.counters import Taken
 from allocsvr.ledger import Answers
 from allocsvr.section import Section
 from seqcheck.calls import Call
@@ -111,7 +113,7 @@ class Watch:
 
     def watch_ledger(self, node: "WatchedNode") -> None:
         """See every number that this node takes."""
-        ledger, take = node.ledger, node.ledger.next_batch
+        ledger, take, take_whole = node.ledger, node.ledger.next_batch, node.ledger.whole
 
         def next_batch(uids: Sequence[int], counts: Sequence[int], now_ns: int) -> Answers:
             answers = take(uids, counts, now_ns)
@@ -121,7 +123,17 @@ class Watch:
                     self._handed(node, uids[index], seq, count, answers.epochs[index])
             return answers
 
+        def whole(uids: Sequence[int], now_ns: int) -> Taken | None:
+            taken = take_whole(uids, now_ns)
+            if taken is not None:
+                seqs, epochs = taken.seqs.tolist(), taken.epochs
+                each = repeat(epochs) if isinstance(epochs, int) else epochs.tolist()
+                for uid, seq, epoch in zip(uids, seqs, each, strict=False):
+                    self._handed(node, uid, seq, 1, epoch)
+            return taken
+
         ledger.next_batch = next_batch  # type: ignore[method-assign]
+        ledger.whole = whole  # type: ignore[method-assign]
 
     def _handed(self, node: "WatchedNode", uid: int, first: int, count: int, epoch: int) -> None:
         now_ns, section = self._loop.now_ns, uid // self._section_size
