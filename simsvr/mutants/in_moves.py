@@ -24,6 +24,11 @@ MOVES = (
                 "[s for s in sections if s.state is State.LEAVING])\n",
                 "        await self._releasing.release(sections)\n",
             ),
+            Hunk(
+                "allocsvr/releasing.py",
+                "            if section.state is not State.LEAVING:\n",
+                "            if section.state is State.LOST:\n",
+            ),
         ),
     ),
     Mutant(
