@@ -95,11 +95,8 @@ class Intent:
         self._ledger.acquiring.difference_update(sections)
 
     def _ours(self, piece: Piece, entry: Assignment, told: "_Told") -> None:
-        span, epoch, sections = (
-            range(piece.first, piece.last + 1),
-            entry.epoch,
-            self._ledger.sections,
-        )
+        span, epoch = range(piece.first, piece.last + 1), entry.epoch
+        sections = self._ledger.sections
         self.desired.update(dict.fromkeys(span, epoch))
         leaving = self._moving.leaving
         for s in [s for s in span if s in leaving]:

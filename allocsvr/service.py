@@ -143,11 +143,9 @@ class AllocService:
     async def _get_seq(self, request: pb.GetSeqRequest, context: Any) -> pb.GetSeqResponse:
         count = request.count if request.HasField("count") else 1
         batch = Batch(False, (request.uid,), (count,), forwards(request), request.route_version)
-        answers = self._now("GetSeq", batch)
-        if answers.waiting or answers.failures:
-            await self._rest(batch, answers, context)
-            if answers.failures:
-                self._refuse(batch, answers)
+        answers = await self._all("GetSeq", batch, context)
+        if answers.failures:
+            self._refuse(batch, answers)
         return pb.GetSeqResponse(
             seq=answers.seqs[0],
             epoch=answers.epochs[0],
@@ -158,11 +156,9 @@ class AllocService:
         self, request: pb.GetCurSeqRequest, context: Any
     ) -> pb.GetCurSeqResponse:
         batch = Batch(True, (request.uid,), (), forwards(request), request.route_version)
-        answers = self._now("GetCurSeq", batch)
-        if answers.waiting or answers.failures:
-            await self._rest(batch, answers, context)
-            if answers.failures:
-                self._refuse(batch, answers)
+        answers = await self._all("GetCurSeq", batch, context)
+        if answers.failures:
+            self._refuse(batch, answers)
         return pb.GetCurSeqResponse(
             seq=answers.seqs[0],
             exact=answers.exact[0],
@@ -174,9 +170,7 @@ class AllocService:
         self, request: pb.BatchGetSeqRequest, context: Any
     ) -> pb.BatchGetSeqResponse:
         batch = next_batch(request)
-        answers = self._now("BatchGetSeq", batch)
-        if answers.waiting or answers.failures:
-            await self._rest(batch, answers, context)
+        answers = await self._all("BatchGetSeq", batch, context)
         response = pb.BatchGetSeqResponse()
         self._fill_next("BatchGetSeq", response, batch, answers)
         return response
@@ -185,9 +179,7 @@ class AllocService:
         self, request: pb.BatchGetCurSeqRequest, context: Any
     ) -> pb.BatchGetCurSeqResponse:
         batch = current_batch(request)
-        answers = self._now("BatchGetCurSeq", batch)
-        if answers.waiting or answers.failures:
-            await self._rest(batch, answers, context)
+        answers = await self._all("BatchGetCurSeq", batch, context)
         response = pb.BatchGetCurSeqResponse()
         self._fill_current("BatchGetCurSeq", response, batch, answers)
         return response
@@ -201,17 +193,16 @@ class AllocService:
         table = self._wire_table() if version != request.known_version else None
         return pb.GetRouteResponse(table=table)
 
-    async def _rest(self, batch: Batch, answers: Answers, context: Any) -> None:
-        """Complete what could not be answered at once."""
-        left_s = context.time_remaining()
-        wait_s = self._limits.wait_s
-        await self._answering.rest(
-            batch, answers, wait_s if left_s is None else min(wait_s, left_s)
-        )
-
-    def _now(self, rpc: str, batch: Batch) -> Answers:
+    async def _all(self, rpc: str, batch: Batch, context: Any) -> Answers:
         self._entries[rpc].observe(len(batch.uids))
-        return self._answering.now(batch)
+        answers = self._answering.now(batch)
+        if answers.waiting or answers.failures:
+            left_s = context.time_remaining()
+            wait_s = self._limits.wait_s
+            await self._answering.rest(
+                batch, answers, wait_s if left_s is None else min(wait_s, left_s)
+            )
+        return answers
 
     # -- sessions ------------------------------------------------------------------------------
 
@@ -266,7 +257,7 @@ class AllocService:
     def _packed(self, id_: int, body: pb.BatchGetSeqRequest) -> bytes | None:
         """The answer to a large batch in which nothing is special."""
         uids = body.uids
-        if body.counts or not len(uids) <= MAX_BATCH:
+        if body.counts or len(uids) > MAX_BATCH:
             return None
         if body.route_version and body.route_version < self._node.router.version:
             return None  # a table goes with it

@@ -186,11 +186,6 @@ class _LoopThread:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop and wait for it; leaving early cancels it."""
-        try:
-            self._check_thread()
-        except RuntimeError:
-            coroutine.close()
-            raise
         future = self._start(coroutine)
         try:
             return future.result()
@@ -200,16 +195,9 @@ class _LoopThread:
             future.cancel()  # KeyboardInterrupt, say: nobody waits any more
             raise
 
-    def _check_thread(self) -> None:
-        if threading.current_thread() is self._thread:  # from a __del__, say, that came to run here
-            raise RuntimeError(
-                "a Client is not to be called in its own thread: it would wait for it"
-            )
-
     def post(self, work: Callable[[], None]) -> None:
         """Have the loop call `work`, together with all else that is posted until it comes to it."""
-        self._check_thread()
-        if self.ours:  # asked first: whoever held the lock at a fork holds it there for ever
+        if self._may_wait:
             with self._lock:
                 if not self._stopped:
                     self._inbox.append(work)
@@ -246,14 +234,28 @@ class _LoopThread:
         self._take()
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        if self.ours:
+        if self._may_wait:
             with self._lock:
                 if not self._stopped:
                     return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         coroutine.close()
         raise self._refusal()
 
+    @property
+    def _inside(self) -> bool:
+        """Whether this is our own thread: in a __del__, say, that came to run there."""
+        return threading.current_thread() is self._thread
+
+    @property
+    def _may_wait(self) -> bool:
+        """To be asked before the lock: whoever held it at a fork holds it there for ever."""
+        return self.ours and not self._inside
+
     def _refusal(self) -> Exception:
+        if self._inside:
+            return RuntimeError(
+                "a Client is not to be called in its own thread: it would wait for it"
+            )
         if self.ours:
             return error_for("CLOSED", "the client was closed")
         return RuntimeError(
@@ -263,7 +265,7 @@ class _LoopThread:
 
     def stop(self, last: Coroutine[Any, Any, None]) -> None:
         """Run `last`, let the calls that it ended return, and end the thread."""
-        if threading.current_thread() is self._thread:  # garbage collected in the loop itself
+        if self._inside:  # garbage collected in the loop itself
             self._stopped = True
             self._loop.create_task(last).add_done_callback(lambda _: self._loop.stop())
             return

@@ -115,18 +115,12 @@ class AsyncClient:
 
         timeout: seconds, the client's default if None. Errors: see the class.
         """
-        deadline_s = self._deadline(timeout)
-        if type(uid) is not int or not 0 <= uid < self._uid_limit:
-            uid = checked_uid(uid, self._uid_limit)
-        entry = Entry(Op.NEXT, uid, 1, deadline_s)
-        session = self._owners.get(uid // self._section_size)
-        if session is None or self._history is not None:
+        entry = self._entry(Op.NEXT, uid, 1, timeout)
+        # What nearly every call does, without a coroutine more than this one.
+        waiter = self._submitted(entry) if self._history is None else None
+        if waiter is None:
             await self._finish(entry)
             return entry.seq or 0
-        # What nearly every call does, without a coroutine more than this one.
-        entry.section = uid // self._section_size
-        entry.waiter = waiter = session.loop.create_future()
-        session.submit(entry)
         await waiter
         if entry.failure is not None:
             await self._insist([entry])
@@ -218,17 +212,23 @@ class AsyncClient:
                 await self._drive(entry)
 
     async def _drive(self, entry: Entry) -> None:
-        entry.section = section = entry.uid // self._section_size
-        session = self._owners.get(section)
-        if session is None:
+        waiter = self._submitted(entry)
+        if waiter is None:
             await self._drive_all([entry])
             return
-        waiter: asyncio.Future[None] = session.loop.create_future()
-        entry.waiter = waiter
-        session.submit(entry)
         await waiter
         if entry.failure is not None:
             await self._insist([entry])
+
+    def _submitted(self, entry: Entry) -> "asyncio.Future[None] | None":
+        """Hand an entry to the owner of its section; None: it is not known yet."""
+        entry.section = section = entry.uid // self._section_size
+        session = self._owners.get(section)
+        if session is None:
+            return None
+        entry.waiter = waiter = session.loop.create_future()
+        session.submit(entry)
+        return waiter
 
     # --- the way of a call of another thread
 

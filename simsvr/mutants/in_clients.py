@@ -43,11 +43,10 @@ CLIENTS = (
         (
             Hunk(
                 CLIENT,
-                "        entry = Entry(Op.NEXT, uid, 1, deadline_s)\n        session = ",
+                "        entry = self._entry(Op.NEXT, uid, 1, timeout)\n        # ",
                 "        if kept := self._kept.pop(uid, 0):\n"
                 "            return kept\n"
-                "        entry = Entry(Op.NEXT, uid, 2, deadline_s)\n"
-                "        session = ",
+                "        entry = self._entry(Op.NEXT, uid, 2, timeout)\n        # ",
             ),
             Hunk(
                 CLIENT,

@@ -1,6 +1,5 @@
 """`seqctl up` as a child process."""
 
-import os
 import random
 import shutil
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from processes.commands import ROOT, environment
+from processes.memory import resident_bytes
 
 SMALL = 1_000_000
 """A uid_limit of ten sections: the service is up in well under a second."""
@@ -157,8 +157,7 @@ class Service:
         return "".join(file.read_text() for file in sorted(self.folder.glob("up-*.err")))
 
     def rss_bytes(self) -> int:
-        pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        return resident_bytes(self.pid)
 
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))

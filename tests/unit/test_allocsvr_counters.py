@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from allocsvr.counters import MAX_INDEXED, Counters
+from processes.memory import resident_bytes
 
 SIZE, SECTIONS = 100, 5
 
@@ -137,17 +138,12 @@ def test_what_has_too_many_sections_or_too_small_ones_is_served_entry_by_entry(
 
 
 def test_addresses_are_reserved_and_memory_is_not() -> None:
-    before = _resident()
+    before = resident_bytes()
     counters = Counters(1 << 20, 1024)
     slots = [counters.give() for _ in range(1024)]  # 8 GB
     for at in slots:
         counters.cells[at] = 1
-    assert _resident() - before < 3 * 1024 * mmap.PAGESIZE
-
-
-def _resident() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * mmap.PAGESIZE
+    assert resident_bytes() - before < 3 * 1024 * mmap.PAGESIZE
 
 
 def test_where_no_addresses_are_left_that_is_said_and_what_there_is_goes_on() -> None:

@@ -5,7 +5,6 @@ import random
 import sys
 import tracemalloc
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from allocsvr.counters import Counters
 from allocsvr.section import COLD_NS, EXHAUSTED, HOT_NS, STEP_CAP, USED_UP, Section
 from allocsvr.snapshot import decode, encode
+from processes.memory import resident_bytes
 from seqsvr.sections import MAX_COUNT, SECTION_SIZE, SEQ_LIMIT, STEP
 
 S = 10**9
@@ -278,11 +278,6 @@ def allocated(make: Any, count: int) -> float:
     return (after - before) / count
 
 
-def resident() -> int:
-    """Bytes of this process that are in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
-
-
 def on_hungry(_: Section) -> None:
     """Shared by all sections, as a node's is."""
 
@@ -309,22 +304,22 @@ def test_an_untouched_section_costs_under_1_kb() -> None:
 
 def test_dense_sections_cost_under_9_bytes_per_uid() -> None:
     counters, count = Counters(SECTION_SIZE), 20
-    before = resident()
+    before = resident_bytes()
     sections = [untouched(i, counters) for i in range(count)]
     for section in sections:
         for index in range(SECTION_SIZE):
             section.take(index, 1 + index % 3)
-    assert 8 <= (resident() - before) / (count * SECTION_SIZE) < 9
+    assert 8 <= (resident_bytes() - before) / (count * SECTION_SIZE) < 9
 
 
 def test_one_uid_of_a_section_costs_a_page_and_no_more() -> None:
     counters, count = Counters(SECTION_SIZE), 2000
-    before = resident()
+    before = resident_bytes()
     sections = [untouched(i, counters) for i in range(count)]
     for section in sections:
         section.take(random.Random(section.id).randrange(SECTION_SIZE), 1)
-    assert (resident() - before) / count < 1024 + mmap.PAGESIZE + 512
-    before = resident()
+    assert (resident_bytes() - before) / count < 1024 + mmap.PAGESIZE + 512
+    before = resident_bytes()
     for section in sections:
         section.lose()
-    assert before - resident() > 0.9 * count * mmap.PAGESIZE, "what is lost is given back"
+    assert before - resident_bytes() > 0.9 * count * mmap.PAGESIZE, "what is lost is given back"
