@@ -7,7 +7,7 @@ of the parsed arguments that returns an exit code; what it needs is imported onl
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 from typing import NoReturn
@@ -21,6 +21,7 @@ from seqctl.failures import (
     WRONG_USAGE,
     CommandFailed,
 )
+from seqctl.groups import EXIT_CODES, Group, Run, add_output
 
 # What the bare install, the client, does without.
 _SERVER_EXTRA = frozenset(
@@ -34,10 +35,6 @@ _SERVER_EXTRA = frozenset(
         "rich",
     }
 )
-_EXIT_CODES = (
-    "exit codes: 0 done, 1 a violation or a failed check, 2 wrong usage,"
-    " 3 the cluster could not be reached or did not do it"
-)
 _ONE_MACHINE = (
     "Checks order (SEQ-1), uniqueness (SEQ-2), current (SEQ-4) and epochs (ROUTE-1) of the"
     " histories that clients write with history=PATH. Several files are checked as one history."
@@ -50,7 +47,12 @@ _REPLAY = (
     " are holes between consecutive numbers of a uid, counted from where it stood before."
 )
 
-Run = Callable[[argparse.Namespace], int]
+_OTHERS = {
+    "cluster": ("write a new cluster's map into etcd, or show a cluster", "seqctl.cluster"),
+    "audit": ("show who changed what in a cluster", "seqctl.audit"),
+}
+"""Command -> its help, and the module that has `add_arguments(parser)` and `run(args)`. A group has
+no `run`: its `add_arguments` makes a `groups.Group` of the parser and adds its commands to that."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,37 +120,16 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser(given: list[str]) -> argparse.ArgumentParser:
     description = "Operates seqsvr, the sequence-number service."
-    parser = _Parser(prog="seqctl", description=description, epilog=_EXIT_CODES, allow_abbrev=False)
+    parser = _Parser(prog="seqctl", description=description, epilog=EXIT_CODES, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=version("seqsvr"))
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = Group(parser, "COMMAND")
     _add_up(commands, given)
     _add_calls(commands)
     _add_replay(commands)
     _add_check(commands)
-    _add_cluster(commands, given)
-    _add(commands, "version", "print the version", _run_version)
+    _add_others(commands, given)
+    commands.add("version", "print the version", _run_version, example="seqctl version")
     return parser
-
-
-_Commands = argparse._SubParsersAction  # argparse has no public name for it
-
-
-def _add(
-    commands: "_Commands[_Parser]",
-    name: str,
-    help_text: str,
-    run: Run,
-    description: str | None = None,
-) -> _Parser:
-    command = commands.add_parser(
-        name,
-        help=help_text,
-        description=description or help_text,
-        epilog=_EXIT_CODES,
-        allow_abbrev=False,
-    )
-    command.set_defaults(run=run)
-    return command
 
 
 def _later(module: str, function: str) -> Run:
@@ -161,20 +142,23 @@ def _later(module: str, function: str) -> Run:
     return run
 
 
-def _add_up(commands: "_Commands[_Parser]", given: list[str]) -> None:
-    up = _add(
-        commands,
+def _add_up(commands: Group, given: list[str]) -> None:
+    up = commands.add(
         "up",
         "run the embedded service: StoreSvr, AllocSvr and map",
         _later("seqctl.up", "run"),
+        example="seqctl up --data ./data --listen 127.0.0.1:7420",
     )
     if given[:1] == ["up"]:  # its options are asked for only here: they import the server
         import_module("seqctl.up").add_arguments(up)
 
 
-def _add_calls(commands: "_Commands[_Parser]") -> None:
-    command = _add(
-        commands, "next", "take the next number of a uid", _later("seqctl.oneshot", "run_next")
+def _add_calls(commands: Group) -> None:
+    command = commands.add(
+        "next",
+        "take the next number of a uid",
+        _later("seqctl.oneshot", "run_next"),
+        example="seqctl next 4711 --count 10",
     )
     command.add_argument("uid", metavar="UID", type=arguments.uid)
     command.add_argument(
@@ -182,29 +166,39 @@ def _add_calls(commands: "_Commands[_Parser]") -> None:
     )
     _add_client_options(command)
 
-    command = _add(
-        commands,
+    command = commands.add(
         "current",
         "show the last number of each uid",
         _later("seqctl.oneshot", "run_current"),
+        example="seqctl current 4711 4712 -o json",
     )
     command.add_argument("uids", metavar="UID", type=arguments.uid, nargs="+")
     _add_client_options(command)
 
-    command = _add(
-        commands, "route", "show the routing table", _later("seqctl.oneshot", "run_route")
+    command = commands.add(
+        "route",
+        "show the routing table",
+        _later("seqctl.oneshot", "run_route"),
+        example="seqctl route --addr 10.0.0.1:7420,10.0.0.2:7420",
     )
     _add_client_options(command)
 
-    command = _add(
-        commands, "status", "ask every node whether it is ready", _later("seqctl.status", "run")
+    command = commands.add(
+        "status",
+        "ask every node whether it is ready",
+        _later("seqctl.status", "run"),
+        example="seqctl status --addr 10.0.0.1:7420",
     )
     _add_client_options(command)
 
 
-def _add_replay(commands: "_Commands[_Parser]") -> None:
-    command = _add(
-        commands, "replay", "replay a message trace", _later("seqctl.replay", "run"), _REPLAY
+def _add_replay(commands: Group) -> None:
+    command = commands.add(
+        "replay",
+        "replay a message trace",
+        _later("seqctl.replay", "run"),
+        more=_REPLAY,
+        example="seqctl replay messages.txt.gz --spread 100003 --clients 64",
     )
     command.add_argument("file", metavar="FILE")
     command.add_argument(
@@ -228,9 +222,13 @@ def _add_replay(commands: "_Commands[_Parser]") -> None:
     _add_client_options(command, timeout_s=10.0)
 
 
-def _add_check(commands: "_Commands[_Parser]") -> None:
-    command = _add(
-        commands, "check", "check recorded histories", _later("seqctl.check", "run"), _ONE_MACHINE
+def _add_check(commands: Group) -> None:
+    command = commands.add(
+        "check",
+        "check recorded histories",
+        _later("seqctl.check", "run"),
+        more=_ONE_MACHINE,
+        example="seqctl check history-1.jsonl history-2.jsonl.gz",
     )
     command.add_argument("files", metavar="HISTORY", nargs="+", help="JSON lines; .gz is unpacked")
     command.add_argument(
@@ -238,31 +236,15 @@ def _add_check(commands: "_Commands[_Parser]") -> None:
         action="store_true",
         help="the files hold every call that anybody ever made on their uids: check more",
     )
-    _add_output_option(command)
+    add_output(command)
 
 
-def _add_cluster(commands: "_Commands[_Parser]", given: list[str]) -> None:
-    cluster = _add(
-        commands,
-        "cluster",
-        "write a new cluster's map into etcd, or show a cluster",
-        _later("seqctl.cluster", "run_status"),
-    )
-    if given[:1] != ["cluster"]:  # as for `up`
-        return
-    options = import_module("seqctl.cluster")
-    subcommands: _Commands[_Parser] = cluster.add_subparsers(metavar="SUBCOMMAND", required=True)
-    init = _add(subcommands, "init", "write the map of a new cluster", options.run_init)
-    options.add_init_arguments(init)
-    _add_output_option(init)
-    status = _add(
-        subcommands,
-        "status",
-        "show Sets, replicas, leases, nodes and sections; leaves with 3 if not all is well",
-        options.run_status,
-    )
-    options.add_status_arguments(status)
-    _add_output_option(status)
+def _add_others(commands: Group, given: list[str]) -> None:
+    """Commands and groups of them whose modules add their own options, once they are asked for."""
+    for name, (text, module) in _OTHERS.items():
+        command = commands.add(name, text, _later(module, "run"), example=f"seqctl {name} --help")
+        if given[:1] == [name]:
+            import_module(module).add_arguments(command)
 
 
 def _add_client_options(command: argparse.ArgumentParser, timeout_s: float = 2.0) -> None:
@@ -280,17 +262,7 @@ def _add_client_options(command: argparse.ArgumentParser, timeout_s: float = 2.0
         default=timeout_s,
         help=f"bound of each call, retries included (default {timeout_s:g})",
     )
-    _add_output_option(command)
-
-
-def _add_output_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "-o",
-        "--output",
-        choices=("table", "json"),
-        default="table",
-        help="json: one JSON value and nothing else on standard output",
-    )
+    add_output(command)
 
 
 def _run_version(args: argparse.Namespace) -> int:

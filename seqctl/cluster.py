@@ -6,15 +6,12 @@ delays an answer by that much and hides nothing else.
 
 import argparse
 import asyncio
-import logging
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 from clustermap.coordinator import Coordinator, Listing
-from clustermap.errors import MapCorrupt, MapUnavailable
+from clustermap.errors import MapUnavailable
 from clustermap.model import ASSIGNMENTS_PREFIX, CLUSTER_KEY, SETS_PREFIX
-from seqctl import arguments
+from seqctl import arguments, remote
 from seqctl.cluster_asking import ask_stores, probe_nodes
 from seqctl.cluster_plan import (
     Plan,
@@ -28,20 +25,37 @@ from seqctl.cluster_plan import (
 from seqctl.cluster_plan import plan as planned
 from seqctl.cluster_report import Report, picture, report
 from seqctl.cluster_tables import print_report
-from seqctl.failures import NOT_DONE, OK, NotDone, WrongUsage
+from seqctl.failures import NOT_DONE, OK, NotDone
+from seqctl.groups import Group, add_output
 from seqctl.output import print_json
 from seqsvr.sections import SEQ_LIMIT
 from seqsvr.v1 import store_pb2 as pb
-from svrprocess.etcd_options import ETCD_OPTIONS, etcd_options
-from svrprocess.options import CONFIG, add_flags, resolve
-
-TIMEOUT_S = 5.0
 
 _LASTING = (CLUSTER_KEY, SETS_PREFIX, ASSIGNMENTS_PREFIX)
 
 
-def add_init_arguments(parser: argparse.ArgumentParser) -> None:
-    """Of `seqctl cluster init`."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The commands of `seqctl cluster`."""
+    group = Group(parser)
+    status = group.add(
+        "status",
+        "show Sets, replicas, leases, nodes and sections; leaves with 3 if not all is well",
+        run_status,
+        example="seqctl cluster status --etcd 10.0.0.9:2379 -o json",
+    )
+    init = group.add(
+        "init",
+        "write the map of a new cluster",
+        run_init,
+        example="seqctl cluster init --etcd 10.0.0.9:2379 --set a=10.0.1.1:7421",
+    )
+    _add_init_arguments(init)
+    for command in (status, init):
+        remote.add_arguments(command)
+        add_output(command)
+
+
+def _add_init_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         dest="sets",
@@ -75,24 +89,18 @@ def add_init_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave a map alone that says just this already, and leave with 0",
     )
-    _add_remote(parser)
-
-
-def add_status_arguments(parser: argparse.ArgumentParser) -> None:
-    """Of `seqctl cluster status`."""
-    _add_remote(parser)
 
 
 def run_init(args: argparse.Namespace) -> int:
     """Write a new cluster: 0 if it is written, 2 or 3 and nothing is written otherwise."""
     wanted = Wanted(tuple(args.sets), args.r, args.w, args.seq_limit, args.adopt)
     check_wanted(wanted)
-    return _run(args, lambda coordinator: _init(args, coordinator, wanted))
+    return remote.run(args, lambda coordinator: _init(args, coordinator, wanted))
 
 
 def run_status(args: argparse.Namespace) -> int:
     """Show the cluster: 0 if all is well, else 3, after showing all the same."""
-    return _run(args, lambda coordinator: _status(args, coordinator))
+    return remote.run(args, lambda coordinator: _status(args, coordinator))
 
 
 async def initialise(
@@ -162,35 +170,6 @@ async def _infos(wanted: Wanted, timeout_s: float) -> dict[str, pb.InfoResponse]
     return {where: info for where, info in answers.items() if not isinstance(info, str)}
 
 
-def _run(args: argparse.Namespace, command: Callable[[Coordinator], Awaitable[int]]) -> int:
-    async def run() -> int:
-        async with _map(args) as coordinator:
-            return await command(coordinator)
-
-    try:
-        return asyncio.run(run())
-    except (MapUnavailable, MapCorrupt) as error:
-        raise NotDone(f"the cluster map: {error}") from None
-
-
-@asynccontextmanager
-async def _map(args: argparse.Namespace) -> AsyncIterator[Coordinator]:
-    # A configuration file is the servers'; it may hold options that are none here.
-    environ = {name: value for name, value in os.environ.items() if name != CONFIG.variable}
-    if "etcd" not in args and not environ.get("SEQSVR_ETCD"):
-        raise WrongUsage("--etcd is missing (or SEQSVR_ETCD)")
-    options = etcd_options(resolve(args, ETCD_OPTIONS, environ))
-    from clustermap.etcd import EtcdCoordinator
-
-    # What fails is said once, by the command.
-    logging.getLogger("clustermap").addHandler(logging.NullHandler())
-    coordinator = await EtcdCoordinator.open(options)
-    try:
-        yield coordinator
-    finally:
-        await coordinator.aclose()
-
-
 def _lasting(listing: Listing) -> dict[str, bytes]:
     """The documents; without what is bound to the life of a process."""
     entries = listing.entries.items()
@@ -219,14 +198,3 @@ def _set(text: str) -> WantedSet:
         return wanted_set(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _add_remote(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=arguments.seconds,
-        default=TIMEOUT_S,
-        help=f"how long a server may take to answer (default {TIMEOUT_S:g})",
-    )
-    add_flags(parser, ETCD_OPTIONS)
