@@ -1,9 +1,9 @@
 """Jobs: changes of a cluster that take many steps, journalled in the map. Pure values.
 
-`seqctl` writes a job and what is wanted of it (`state`), the arbiter that leads does the steps. What
-a step needs to know is read from the map and from the replicas again each time, so that any step
-may be repeated, by another arbiter, at any later time; the job's document only says what was asked
-for and how far it has come. It is written by compare-and-swap, as everything here.
+`seqctl` writes a job and what is wanted of it (`state`), the arbiter that leads does the steps.
+What a step needs to know is read from the map and from the replicas again each time, so that any
+step may be repeated, by another arbiter, at any later time; the job's document only says what was
+asked for and how far it has come. It is written by compare-and-swap, as everything here.
 
     PLANNED --start--> RUNNING --all steps--> DONE
                         |   ^  \\--cannot be done--> FAILED (start again: RUNNING)
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from clustermap.documents import U64_MAX, Fields, decode, encode, hex64
-from clustermap.model import SECTION_MAX, Replica, check_id, check_name
+from clustermap.model import SECTION_MAX, Quorum, Replica, check_id, check_name, check_replicas
 from clustermap.spans import Range
 
 JOBS_PREFIX = "jobs/"
@@ -117,6 +117,8 @@ class Reform:
 
     def __post_init__(self) -> None:
         check_name("Set", self.set)
+        check_replicas(self.set, self.replicas)
+        _ = Quorum(len(self.replicas), self.r, self.w)  # refuses sizes that do not meet
 
     def fields(self) -> dict[str, object]:
         return {

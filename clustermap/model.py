@@ -159,9 +159,7 @@ class SetSpec:
     def __post_init__(self) -> None:
         check_name("Set", self.name)
         _check_range("Set", self.first, self.last)
-        names = [replica.name for replica in self.replicas]
-        if len(set(names)) != len(names):
-            raise ValueError(f"replicas of Set {self.name!r} share a name: {names}")
+        check_replicas(self.name, self.replicas)
         if not 1 <= self.membership <= U64_MAX:
             raise ValueError(f"membership must be in 1..2^64-1, not {self.membership}")
         _ = self.quorum  # refuses sizes that do not meet
@@ -383,6 +381,12 @@ def check_name(what: str, name: str) -> None:
         raise ValueError(f"name of a {what} must be 1..63 ASCII characters, not {name!r}")
     if not name[0].isalnum() or not name.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"name of a {what} must be letters, digits, - and _, not {name!r}")
+
+
+def check_replicas(name: str, replicas: Sequence[Replica]) -> None:
+    names = [replica.name for replica in replicas]
+    if len(set(names)) != len(names):
+        raise ValueError(f"replicas of Set {name!r} share a name: {names}")
 
 
 def check_id(what: str, value: int) -> None:

@@ -6,6 +6,7 @@ the software share one map, and people edit it by hand.
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from clustermap.documents import U64_MAX, Fields, decode, encode, hex64
 from clustermap.errors import MapCorrupt
+from clustermap.jobs import Job, Move, Reform, State
 from clustermap.model import (
     SECTION_MAX,
     Assignment,
@@ -30,6 +32,7 @@ from clustermap.model import (
     routing_table,
 )
 from clustermap.nodes import MAX_HOT, Load, Node
+from clustermap.spans import Range
 
 IDS = st.one_of(st.integers(1, 3), st.integers(1, U64_MAX))
 EPOCHS = IDS
@@ -71,13 +74,38 @@ def sets(draw: st.DrawFn) -> SetSpec:
     return SetSpec(draw(NAMES), first, last, replicas, r, w, draw(IDS))
 
 
+@st.composite
+def moves(draw: st.DrawFn) -> Move:
+    ranges = draw(spans().filter(bool))
+    source, target = draw(st.lists(NAMES, min_size=2, max_size=2, unique=True))
+    chunk = draw(st.integers(1, SECTION_MAX))
+    own = tuple(Range(first, last) for first, last in ranges)
+    return Move(source, target, own, draw(IDS), chunk, draw(COUNTS))
+
+
+@st.composite
+def jobs(draw: st.DrawFn) -> Job:
+    spec = draw(sets())
+    reform = Reform(spec.name, spec.replicas, spec.r, spec.w, draw(COUNTS))
+    move, reform_or_none = draw(st.sampled_from([(True, None), (False, reform)]))
+    return Job(
+        draw(NAMES),
+        draw(st.sampled_from(State)),
+        draw(TEXTS),
+        draw(COUNTS),
+        draw(TEXTS),
+        draw(moves()) if move else None,
+        reform_or_none,
+    )
+
+
 HOT = st.lists(st.tuples(SECTIONS, COUNTS), max_size=4).map(tuple)
 LOADS = st.builds(Load, COUNTS, HOT, COUNTS, COUNTS, COUNTS)
 NODES = st.builds(Node, IDS, TEXTS, NAMES, st.booleans(), st.booleans(), LOADS)
 CLUSTERS = st.builds(
     Cluster, NAMES, st.integers(1, 2**32), st.integers(1, 2**63), st.integers(1, 2**63 - 1)
 )
-DOCUMENTS = st.one_of(assignments(), sets(), NODES, CLUSTERS)
+DOCUMENTS = st.one_of(assignments(), sets(), jobs(), NODES, CLUSTERS)
 
 
 @settings(max_examples=200)
@@ -92,7 +120,7 @@ def test_every_document_comes_back_and_equal_ones_are_equal_bytes(document: Any)
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_by_every_reader(raw: bytes) -> None:
-    for kind in (Assignments, SetSpec, Node, Cluster):
+    for kind in (Assignments, SetSpec, Job, Node, Cluster):
         with pytest.raises(MapCorrupt, match="map document"):
             kind.from_json(raw)
 
@@ -279,3 +307,33 @@ def test_a_load_names_only_so_many_hot_sections() -> None:
     Load(hot=((1, 1),) * MAX_HOT)
     with pytest.raises(ValueError, match="hot"):
         Load(hot=((1, 1),) * (MAX_HOT + 1))
+
+
+@given(jobs())
+def test_a_job_names_the_sets_it_concerns_and_is_of_one_kind(job: Job) -> None:
+    assert job.sets == frozenset(
+        {job.move.source, job.move.target} if job.move else {job.reform.set} if job.reform else ()
+    )
+    for wrong in ({"move": None, "reform": None}, {"move": MOVE, "reform": REFORM}):
+        with pytest.raises(ValueError, match="either a move or a reform"):
+            replace(job, **wrong)
+
+
+MOVE = Move("a", "b", (Range(0, 1),), 1, 1)
+REFORM = Reform("a", (Replica("r", "a:1", 1),), 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong", "text"),
+    [
+        (MOVE, {"target": "a"}, "from Set 'a' to itself"),
+        (MOVE, {"ranges": ()}, "needs sections"),
+        (MOVE, {"ranges": (Range(0, 3), Range(3, 4))}, "3..4 is out of place"),
+        (MOVE, {"ranges": (Range(3, 2),)}, "3..2 is out of place"),
+        (REFORM, {"replicas": REFORM.replicas * 2}, "share a name"),
+        (REFORM, {"r": 2}, "R = 2 must be"),
+    ],
+)
+def test_a_job_that_cannot_be_done_is_no_job(part: Any, wrong: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        replace(part, **wrong)
