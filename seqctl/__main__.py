@@ -51,7 +51,7 @@ _OTHERS = {
     "cluster": ("write a new cluster's map into etcd, or show a cluster", "seqctl.cluster"),
     "audit": ("show who changed what in a cluster", "seqctl.audit"),
 }
-"""Command -> its help, and the module that has `add_arguments(parser)` and `run(args)`. A group has
+"""Command -> its help, and the module that has `add_arguments(parser)`, `run(args)` and EXAMPLE. A group has
 no `run`: its `add_arguments` makes a `groups.Group` of the parser and adds its commands to that."""
 
 
@@ -242,9 +242,11 @@ def _add_check(commands: Group) -> None:
 def _add_others(commands: Group, given: list[str]) -> None:
     """Commands and groups of them whose modules add their own options, once they are asked for."""
     for name, (text, module) in _OTHERS.items():
-        command = commands.add(name, text, _later(module, "run"), example=f"seqctl {name} --help")
-        if given[:1] == [name]:
-            import_module(module).add_arguments(command)
+        asked = import_module(module) if given[:1] == [name] else None
+        example = getattr(asked, "EXAMPLE", "")
+        command = commands.add(name, text, _later(module, "run"), example=example)
+        if asked is not None:
+            asked.add_arguments(command)
 
 
 def _add_client_options(command: argparse.ArgumentParser, timeout_s: float = 2.0) -> None:

@@ -12,6 +12,7 @@ from seqctl.output import print_json, print_table
 
 _COLUMNS = ("at", "who", "what", "outcome")
 LAST = 50
+EXAMPLE = "seqctl audit --etcd 10.0.0.9:2379 --last 10"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
