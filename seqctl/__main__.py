@@ -51,8 +51,9 @@ _OTHERS = {
     "cluster": ("write a new cluster's map into etcd, or show a cluster", "seqctl.cluster"),
     "audit": ("show who changed what in a cluster", "seqctl.audit"),
 }
-"""Command -> its help, and the module that has `add_arguments(parser)`, `run(args)` and EXAMPLE. A group has
-no `run`: its `add_arguments` makes a `groups.Group` of the parser and adds its commands to that."""
+"""Command -> its help, and the module that has `add_arguments(parser)`, `run(args)` and EXAMPLE. A
+group has neither of the last two: its `add_arguments` makes a `groups.Group` of the parser and adds
+its commands to that."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
