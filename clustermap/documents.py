@@ -91,9 +91,13 @@ class Fields:
         """An object, through `build`."""
         return self._item(f"{self._path}{name}", self._take(name), build)
 
+    def has(self, name: str) -> bool:
+        """Whether the field is there and has not been read."""
+        return name in self._left
+
     def maybe(self, name: str, build: Callable[["Fields"], T]) -> T | None:
         """The same, None where the field is missing."""
-        return self.one(name, build) if name in self._left else None
+        return self.one(name, build) if self.has(name) else None
 
     def finish(self) -> None:
         """Raise ValueError if a field has not been read: it would be lost in the next write."""

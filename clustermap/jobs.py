@@ -1,9 +1,9 @@
 """Jobs: changes of a cluster that take many steps, journalled in the map. Pure values.
 
-`seqctl` writes a job and what is wanted of it (`state`), the arbiter that leads does the steps. What
-a step needs to know is read from the map and from the replicas again each time, so that any step
-may be repeated, by another arbiter, at any later time; the job's document only says what was asked
-for and how far it has come. It is written by compare-and-swap, as everything here.
+`seqctl` writes a job and what is wanted of it (`state`), the arbiter that leads does the steps.
+What a step needs to know is read from the map and from the replicas again each time, so that any
+step may be repeated, by another arbiter, at any later time; the job's document only says what was
+asked for and how far it has come. It is written by compare-and-swap, as everything here.
 
     PLANNED --start--> RUNNING --all steps--> DONE
                         |   ^  \\--cannot be done--> FAILED (start again: RUNNING)
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from clustermap.documents import U64_MAX, Fields, decode, encode, hex64
-from clustermap.model import SECTION_MAX, Replica, check_id, check_name
-from clustermap.spans import Range
+from clustermap.model import Replica, check_id, check_name
+from clustermap.ranges import SECTION_MAX, Range, check_ranges
 
 JOBS_PREFIX = "jobs/"
 
@@ -70,21 +70,17 @@ class Move:
         check_id("incarnation", self.incarnation)
         if not self.ranges:
             raise ValueError("a move needs sections")
-        reached = -1
-        for span in self.ranges:
-            if not reached < span.first <= span.last <= SECTION_MAX:
-                raise ValueError(f"{span.first}..{span.last} is out of place")
-            reached = span.last
+        check_ranges("a move", self.ranges)
 
     @property
     def sections(self) -> int:
-        return sum(span.last - span.first + 1 for span in self.ranges)
+        return sum(span.sections for span in self.ranges)
 
     def fields(self) -> dict[str, object]:
         return {
             "source": self.source,
             "target": self.target,
-            "ranges": [{"first": span.first, "last": span.last} for span in self.ranges],
+            "ranges": [span.fields() for span in self.ranges],
             "incarnation": hex64(self.incarnation),
             "chunk": self.chunk,
             "moved": self.moved,
@@ -95,7 +91,7 @@ class Move:
         return cls(
             fields.text("source"),
             fields.text("target"),
-            fields.many("ranges", _read_range),
+            fields.many("ranges", Range.read),
             fields.hex64("incarnation"),
             fields.integer("chunk", 1, SECTION_MAX),
             fields.integer("moved", 0, U64_MAX),
@@ -195,8 +191,3 @@ class Job:
             fields.maybe("move", Move.read),
             fields.maybe("reform", Reform.read),
         )
-
-
-def _read_range(fields: Fields) -> Range:
-    first = fields.integer("first", 0, SECTION_MAX)
-    return Range(first, fields.integer("last", 0, SECTION_MAX))
