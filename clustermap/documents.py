@@ -63,6 +63,14 @@ class Fields:
         value = self._take(name)
         return value if isinstance(value, bool) else self._refuse(name, "true or false", value)
 
+    def mark(self, name: str) -> bool:
+        """Whether the field is there: true is all that it may say, false is not written."""
+        if not self.has(name):
+            return False
+        if not self.flag(name):
+            raise ValueError(f"{self._path}{name} is written only where it is true")
+        return True
+
     def integer(self, name: str, low: int, high: int) -> int:
         value = self._take(name)
         # bool is an int to Python, but not to JSON.

@@ -52,7 +52,8 @@ class Move:
     """Sections from the Set `source` to the Set `target`.
 
     ranges: by rising section; chunk: how many sections at a time; incarnation: by which the job
-    wins sections, as an owner would; moved: how many are the target's by now, for showing.
+    wins sections, as an owner would; moved: how many are the target's by now, for showing; undo: an
+    abort takes back what is the target's by then, else that stays.
     """
 
     source: str
@@ -61,6 +62,7 @@ class Move:
     incarnation: int
     chunk: int
     moved: int = 0
+    undo: bool = False
 
     def __post_init__(self) -> None:
         check_name("Set", self.source)
@@ -84,6 +86,7 @@ class Move:
             "incarnation": hex64(self.incarnation),
             "chunk": self.chunk,
             "moved": self.moved,
+            **({"undo": True} if self.undo else {}),
         }
 
     @classmethod
@@ -95,6 +98,7 @@ class Move:
             fields.hex64("incarnation"),
             fields.integer("chunk", 1, SECTION_MAX),
             fields.integer("moved", 0, U64_MAX),
+            fields.mark("undo"),
         )
 
 

@@ -98,7 +98,8 @@ def jobs(draw: st.DrawFn) -> Job:
         return Job(*head, reform=Reform(draw(NAMES), draw(replica_lists()), 1, 2, draw(COUNTS)))
     source, target = draw(st.lists(NAMES, min_size=2, max_size=2, unique=True))
     chunk = draw(st.integers(1, SECTION_MAX))
-    move = Move(source, target, draw(ranges(1)), draw(IDS), chunk, draw(COUNTS))
+    count, undo = draw(COUNTS), draw(st.booleans())
+    move = Move(source, target, draw(ranges(1)), draw(IDS), chunk, count, undo)
     return Job(*head, move=move)
 
 
