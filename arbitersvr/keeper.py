@@ -233,7 +233,7 @@ class Keeper:
             state = "given_up" if gone else "leaving" if entry.leaving else "assigned"
             counts[state] += entry.last - entry.first + 1
         if self.spec is not None:
-            counts["unowned"] = self.spec.last - self.spec.first + 1 - sum(counts.values())
+            counts["unowned"] = self.spec.sections - sum(counts.values())
         return counts
 
     def _scene(self, spec: SetSpec, now_ns: int) -> Scene:

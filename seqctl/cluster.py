@@ -23,7 +23,7 @@ from seqctl.cluster_plan import (
     wanted_set,
 )
 from seqctl.cluster_plan import plan as planned
-from seqctl.cluster_report import Report, picture, report
+from seqctl.cluster_report import Report, picture, report, shown_ranges
 from seqctl.cluster_tables import print_report
 from seqctl.failures import NOT_DONE, OK, NotDone
 from seqctl.groups import Group, add_output
@@ -182,8 +182,7 @@ def _as_json(plan: Plan | None) -> dict[str, object]:
     specs = [
         {
             "name": spec.name,
-            "first": spec.first,
-            "last": spec.last,
+            **shown_ranges(spec),
             "r": spec.r,
             "w": spec.w,
             "replicas": [replica.fields() for replica in spec.replicas],

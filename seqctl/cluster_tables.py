@@ -51,7 +51,8 @@ def _set(one: dict[str, Any]) -> tuple[str, ...]:
     quorum = f"{one['n']}/{one['r']}/{one['w']}"
     counts = [one[name] for name in ("membership", "assigned", "leaving", "unassigned")]
     own = [reported[name] for name in ("serving", "acquiring", "leaving")]
-    return _row(one["name"], f"{one['first']}..{one['last']}", quorum, *counts, *own)
+    sections = ",".join(f"{span['first']}..{span['last']}" for span in one["ranges"])
+    return _row(one["name"], sections or "none", quorum, *counts, *own)
 
 
 def _replica(one: dict[str, Any]) -> tuple[str, ...]:

@@ -18,10 +18,11 @@ from clustermap.model import (
     routing_table,
 )
 from clustermap.nodes import Node
+from clustermap.ranges import Range
 from seqsvr.sections import Layout
 
 CLUSTER = Cluster("c0ffee")
-SPEC = SetSpec("set-0", 0, 99, (Replica("store-0", "127.0.0.1:7421", 2**64 - 1),), 1, 1)
+SPEC = SetSpec("set-0", (Range(0, 99),), (Replica("store-0", "127.0.0.1:7421", 2**64 - 1),), 1, 1)
 NODE = Node(0xABC, "127.0.0.1:7420", "set-0", draining=True)
 DOCUMENT = Assignments(
     "set-0",
@@ -132,11 +133,11 @@ def test_a_quorum_is_accepted_exactly_where_every_two_meet(n: int) -> None:
 
 def test_a_set_without_a_meeting_quorum_is_refused() -> None:
     replicas = tuple(Replica(f"store-{i}", f"h{i}:1", i + 1) for i in range(3))
-    assert SetSpec("s", 0, 1, replicas, 2, 2).quorum == Quorum(3, 2, 2)
+    assert SetSpec("s", (Range(0, 1),), replicas, 2, 2).quorum == Quorum(3, 2, 2)
     with pytest.raises(ValueError, match="1 \\+ 2 is not above 3"):
-        SetSpec("s", 0, 1, replicas, 1, 2)
+        SetSpec("s", (Range(0, 1),), replicas, 1, 2)
     with pytest.raises(ValueError, match="share a name"):
-        SetSpec("s", 0, 1, (replicas[0], replicas[0]), 2, 2)
+        SetSpec("s", (Range(0, 1),), (replicas[0], replicas[0]), 2, 2)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "-a", "é", "a\n", "x" * 64, ".."])
@@ -194,8 +195,8 @@ def test_a_leaving_range_is_still_routed_to_its_present_owner() -> None:
 
 def test_the_routing_version_is_the_sum_over_sets() -> None:
     sets = {
-        "b": SetSpec("b", 10, 19, SPEC.replicas, 1, 1),
-        "a": SetSpec("a", 0, 9, SPEC.replicas, 1, 1),
+        "b": SetSpec("b", (Range(10, 19),), SPEC.replicas, 1, 1),
+        "a": SetSpec("a", (Range(0, 9),), SPEC.replicas, 1, 1),
     }
     documents = {
         "b": Assignments("b", 4, (Assignment(10, 19, 1, "b:1", 1),)),
@@ -215,7 +216,7 @@ def test_an_assignment_outside_its_set_makes_no_table() -> None:
 
 
 def test_sets_that_overlap_make_no_table() -> None:
-    sets = {name: SetSpec(name, 0, 9, SPEC.replicas, 1, 1) for name in ("a", "b")}
+    sets = {name: SetSpec(name, (Range(0, 9),), SPEC.replicas, 1, 1) for name in ("a", "b")}
     documents = {name: Assignments(name, 1, (Assignment(0, 5, 1, "x", 1),)) for name in sets}
     with pytest.raises(MapCorrupt, match="out of place"):
         routing_table(CLUSTER, sets, documents)
