@@ -97,7 +97,7 @@ class LmdbEngine:
         self._identity, self._totals = wanted, Totals()
         self._failed = ""
         try:
-            with _mapped_at_open(path):
+            with _mapped_at_open(self._directory):
                 self._open(wanted, create=create, map_size=map_size)
         except BaseException:
             self.close()
@@ -170,10 +170,7 @@ class LmdbEngine:
             self._write(rows, batch, totals)
             self._note(totals)
         except (lmdb.Error, OSError) as error:
-            self._failed = (
-                f"commit {totals.commits} failed: {error} "
-                f"({self._directory.free_bytes()} bytes are free on its disk)"
-            )
+            self._failed = f"commit {totals.commits} failed: {self._directory.blamed(error)}"
             raise EngineFailed(self._failed) from error
         with self._guard:
             held.update(pending)
@@ -314,15 +311,15 @@ def _walk(cursor: lmdb.Cursor, first: int, last: int, limit: int) -> Iterator[tu
 
 
 @contextmanager
-def _mapped_at_open(path: Path) -> Iterator[None]:
+def _mapped_at_open(directory: Directory) -> Iterator[None]:
     try:
         yield
     except EngineError:
         raise
     except _NOT_A_STORE as error:
-        raise EngineCorrupt(f"{path}: {error}") from error
+        raise EngineCorrupt(f"{directory.path}: {error}") from error
     except (lmdb.Error, OSError) as error:
-        raise CannotOpen(f"{path}: {error}") from error
+        raise CannotOpen(f"{directory.path}: {directory.blamed(error)}") from error
 
 
 @contextmanager

@@ -109,7 +109,10 @@ def test_one_command_starts_a_cluster_and_the_next_start_goes_on(
     assert status["well"]
     assert [one["reported"]["serving"] for one in status["sets"]] == [30]
     assert len([one for one in status["nodes"] if one["alive"]]) == 3
-    assert all(one["sections"] > 0 for one in status["nodes"]), "each node has its share"
+    until(
+        lambda: all(one["sections"] > 0 for one in local.status()["nodes"]),
+        lambda: f"some node never got its share: {local.status()['nodes']}",
+    )
     assert [local.next(uid) for uid in (7, 7, 29_999)] == [1, 2, 1]
     assert local.stop() == 0, local.err()
     assert local.ports_in_use() == [], "it left something behind"

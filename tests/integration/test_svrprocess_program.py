@@ -83,6 +83,7 @@ def test_the_second_signal_ends_it_at_once(number: int) -> None:
 
 
 async def test_being_asked_to_stop_counts_as_no_signal() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     stop = Stop.on_signals()
     try:
         stop.ask()
@@ -91,8 +92,8 @@ async def test_being_asked_to_stop_counts_as_no_signal() -> None:
         await asyncio.sleep(0.05)
         assert stop.asked
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().remove_signal_handler(number)
+        for number in before:
+            signal.signal(number, before[number])
 
 
 async def test_work_is_given_up_once_the_program_is_to_stop() -> None:
