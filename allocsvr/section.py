@@ -12,9 +12,9 @@ A uid that is `advance`d counts as one that was handed all numbers up to its flo
 `current`. Others of the section are not moved by it, as long as somebody has the counters; an owner
 that starts from the ceiling starts them all from above the greatest floor.
 
-Obligations: `take` and `advance` never pass max_seq, which is durable on W replicas before it gets here
-(SEQ-3), and they run to completion, so check and increment are one step. When any uid crosses the
-low-water mark, half a step below max_seq, the section is *hungry* and says so once; the owner
+Obligations: `take` and `advance` never pass max_seq, which is durable on W replicas before it gets
+here (SEQ-3), and they run to completion, so check and increment are one step. When any uid crosses
+the low-water mark, half a step below max_seq, the section is *hungry* and says so once; the owner
 raises max_seq in the background. `raised` only ever lifts.
 
 The step follows demand: it doubles from one raise to the next as long as a section asks more than

@@ -55,7 +55,7 @@ class SequenceExhausted(SeqError):
 
 
 class OutcomeUnknown(SeqError):
-    """Time ran out after the call was sent: it may have taken effect; a retry leaves a gap at most."""
+    """Time ran out after the call was sent: it may have had an effect; a retry leaves a gap."""
 
 
 class DataLoss(SeqError):
