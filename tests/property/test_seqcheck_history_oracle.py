@@ -13,9 +13,9 @@ The relations that are tested, each of them an "if and only if":
 * where all epochs are known, and ROUTE-1 is looked at too           <=>  linearizable with epochs
   that never fall along the row;
 * if the history is complete                                         <=>  linearizable, where an
-  exact current v > 0 needs a call that can have been handed v, or have advanced there: one before it in the row that ended
-  there, or one that had begun by its answer and comes later (a client repeats within one call, so
-  numbers below its own may have been out), or one of unknown outcome.
+  exact current v > 0 needs a call that can have been handed v, or have advanced there: one before
+  it in the row that ended there, or one that had begun by its answer and comes later (a client
+  repeats within one call, so numbers below its own may have been out), or one of unknown outcome.
 
 "No ceiling inside a range" is only more than the promises for a ceiling that lies inside a range
 still in flight, which SEQ-4 does not forbid; the checker reports it for exact answers alone.
