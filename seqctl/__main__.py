@@ -21,7 +21,7 @@ from seqctl.failures import (
     WRONG_USAGE,
     CommandFailed,
 )
-from seqctl.groups import EXIT_CODES, Group, Run, add_output
+from seqctl.groups import EXIT_CODES, Group, Run, add_client_options, add_output
 
 # What the bare install, the client, does without.
 _SERVER_EXTRA = frozenset(
@@ -49,6 +49,8 @@ _REPLAY = (
 
 _OTHERS = {
     "cluster": ("write a new cluster's map into etcd, or show a cluster", "seqctl.cluster"),
+    "advance": ("raise a uid's numbers above a floor", "seqctl.advance"),
+    "import": ("raise many uids' numbers above the floors of a file", "seqctl.importing"),
     "audit": ("show who changed what in a cluster", "seqctl.audit"),
 }
 """Command -> its help, and the module that has `add_arguments(parser)`, `run(args)` and EXAMPLE. A
@@ -165,7 +167,7 @@ def _add_calls(commands: Group) -> None:
     command.add_argument(
         "--count", metavar="N", type=arguments.count, default=1, help="how many (default 1)"
     )
-    _add_client_options(command)
+    add_client_options(command)
 
     command = commands.add(
         "current",
@@ -174,7 +176,7 @@ def _add_calls(commands: Group) -> None:
         example="seqctl current 4711 4712 -o json",
     )
     command.add_argument("uids", metavar="UID", type=arguments.uid, nargs="+")
-    _add_client_options(command)
+    add_client_options(command)
 
     command = commands.add(
         "route",
@@ -182,7 +184,7 @@ def _add_calls(commands: Group) -> None:
         _later("seqctl.oneshot", "run_route"),
         example="seqctl route --addr 10.0.0.1:7420,10.0.0.2:7420",
     )
-    _add_client_options(command)
+    add_client_options(command)
 
     command = commands.add(
         "status",
@@ -190,7 +192,7 @@ def _add_calls(commands: Group) -> None:
         _later("seqctl.status", "run"),
         example="seqctl status --addr 10.0.0.1:7420",
     )
-    _add_client_options(command)
+    add_client_options(command)
 
 
 def _add_replay(commands: Group) -> None:
@@ -220,7 +222,7 @@ def _add_replay(commands: Group) -> None:
         "--limit", metavar="N", type=arguments.positive, help="the first N messages only"
     )
     command.add_argument("--history", metavar="PATH", help="record every call for seqctl check")
-    _add_client_options(command, timeout_s=10.0)
+    add_client_options(command, timeout_s=10.0)
 
 
 def _add_check(commands: Group) -> None:
@@ -248,24 +250,6 @@ def _add_others(commands: Group, given: list[str]) -> None:
         command = commands.add(name, text, _later(module, "run"), example=example)
         if asked is not None:
             asked.add_arguments(command)
-
-
-def _add_client_options(command: argparse.ArgumentParser, timeout_s: float = 2.0) -> None:
-    command.add_argument(
-        "--addr",
-        metavar="HOST:PORT[,...]",
-        type=arguments.addresses,
-        default=os.environ.get("SEQSVR_ADDR") or arguments.DEFAULT_ADDRESS,
-        help=f"any nodes of the cluster (SEQSVR_ADDR, default {arguments.DEFAULT_ADDRESS})",
-    )
-    command.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=arguments.seconds,
-        default=timeout_s,
-        help=f"bound of each call, retries included (default {timeout_s:g})",
-    )
-    add_output(command)
 
 
 def _run_version(args: argparse.Namespace) -> int:
