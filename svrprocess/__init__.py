@@ -6,6 +6,7 @@ values.py        what the value of an option may be
 etcd_options.py  the options by which a program finds the cluster map
 front.py         the gRPC server: port, health, reflection
 health.py        what it says of itself
+measures.py      the registry of metrics
 listening.py     ports, and the page for Prometheus
 signals.py       when to stop
 workers.py       several processes of one program
