@@ -49,6 +49,7 @@ _REPLAY = (
 
 _OTHERS = {
     "cluster": ("write a new cluster's map into etcd, or show a cluster", "seqctl.cluster"),
+    "health": ("ask one server whether it is alive, or ready", "seqctl.health"),
     "audit": ("show who changed what in a cluster", "seqctl.audit"),
 }
 """Command -> its help, and the module that has `add_arguments(parser)`, `run(args)` and EXAMPLE. A

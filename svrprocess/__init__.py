@@ -8,6 +8,7 @@ front.py         the gRPC server: port, health, reflection
 health.py        what it says of itself
 listening.py     ports, and the page for Prometheus
 signals.py       when to stop
+supervisor.py    what systemd is told
 workers.py       several processes of one program
 failures.py      exit codes, errors of one line
 """
