@@ -51,6 +51,7 @@ _OTHERS = {
     "cluster": ("write a new cluster's map into etcd, or show a cluster", "seqctl.cluster"),
     "advance": ("raise a uid's numbers above a floor", "seqctl.advance"),
     "import": ("raise many uids' numbers above the floors of a file", "seqctl.importing"),
+    "health": ("ask one server whether it is alive, or ready", "seqctl.health"),
     "audit": ("show who changed what in a cluster", "seqctl.audit"),
 }
 """Command -> its help, and the module that has `add_arguments(parser)`, `run(args)` and EXAMPLE. A

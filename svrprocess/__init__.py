@@ -9,6 +9,7 @@ health.py        what it says of itself
 measures.py      the registry of metrics
 listening.py     ports, and the page for Prometheus
 signals.py       when to stop
+supervisor.py    what systemd is told
 workers.py       several processes of one program
 failures.py      exit codes, errors of one line
 """

@@ -97,7 +97,8 @@ async def test_no_call_fails_while_the_service_restarts(services: Services) -> N
             await asyncio.sleep(0.3)
             away_s = outage_s + late.sum_s
             print(
-                f"timeout {timeout_s:.2f} s, outage {outage_s:.2f} s, this process late {late.sum_s:.2f} s, "
+                f"timeout {timeout_s:.2f} s, outage {outage_s:.2f} s, "
+                f"this process late {late.sum_s:.2f} s, "
                 f"slowest call {slowest_s:.2f} s, failed {dict(failed)}"
             )
             good += away_s <= longest_s

@@ -19,7 +19,7 @@ async def test_a_node_that_is_away_is_tried_several_times_a_second() -> None:
 
             async def tried(times: int) -> None:
                 for _ in range(times):
-                    while attempts.locked():  # noqa: ASYNC110 - a channel dials when it is asked to
+                    while attempts.locked():
                         channel.get_state(try_to_connect=True)
                         await asyncio.sleep(0.01)
                     await attempts.acquire()
