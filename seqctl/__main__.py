@@ -49,6 +49,8 @@ _REPLAY = (
 
 _OTHERS = {
     "cluster": ("write a new cluster's map into etcd, or show a cluster", "seqctl.cluster"),
+    "set": ("make, show and retire Sets, which share the sections of a cluster", "seqctl.sets"),
+    "move": ("move sections from one Set to another, while they are served", "seqctl.moves"),
     "audit": ("show who changed what in a cluster", "seqctl.audit"),
 }
 """Command -> its help, and the module that has `add_arguments(parser)`, `run(args)` and EXAMPLE. A
