@@ -1,6 +1,7 @@
 """`seqctl set` and `seqctl move` as operators type them: a real etcd, stores and a node.
 
-There is no arbiter: what the arbiter would do to a job is done by hand; what it does is tested where it is built.
+There is no arbiter: what it would do to a job is done by hand. What it does is tested where that is
+built.
 """
 
 import json
