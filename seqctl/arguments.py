@@ -3,7 +3,7 @@
 import math
 from argparse import ArgumentTypeError
 
-from seqsvr.sections import MAX_COUNT
+from seqsvr.sections import MAX_COUNT, SEQ_LIMIT
 
 UID_CEILING = 2**63  # no cluster has a uid_limit above it
 DEFAULT_ADDRESS = "127.0.0.1:7420"
@@ -12,6 +12,11 @@ DEFAULT_ADDRESS = "127.0.0.1:7420"
 def uid(text: str) -> int:
     """A decimal uid. The cluster's own uid_limit may be lower; the cluster says so."""
     return integer(text, "uid", 0, UID_CEILING - 1)
+
+
+def seq(text: str) -> int:
+    """A number that a uid can stand at, or a distance between two."""
+    return _integer(text, "number", 0, SEQ_LIMIT)
 
 
 def count(text: str) -> int:

@@ -48,6 +48,7 @@ from storesvr.ledger import (
     encode_identity,
     encode_totals,
 )
+from storesvr.metrics import Room
 from storesvr.port import Batch, Identity
 from storesvr.records import (
     Record,
@@ -96,6 +97,7 @@ class LmdbEngine:
         self._pending: Mapping[int, bytes] = {}  # what is being committed
         self._identity, self._totals = wanted, Totals()
         self._failed = ""
+        self._map_size = map_size
         try:
             with _mapped_at_open(self._directory):
                 self._open(wanted, create=create, map_size=map_size)
@@ -176,6 +178,10 @@ class LmdbEngine:
             held.update(pending)
             self._pending = {}
         self._totals = totals
+
+    def room(self) -> Room:
+        """How large the store is, and may get; from any thread."""
+        return Room(self._directory.data_size(), self._map_size, self._directory.free_bytes())
 
     def close(self) -> None:
         if self._env is not None:

@@ -7,6 +7,7 @@ whole is not answered. Renew touches no disk and waits for no commit.
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from clustermap.clock import boottime_ns
+from clustermap.documents import hex64
 from clustermap.errors import ReplicaFailed
 from seqsvr.v1 import store_pb2 as pb
 from storesvr import messages
@@ -67,7 +69,9 @@ def open_service(
         if own_ns < before_ns and boottime_ns() >= now_ns + grace_ns:
             note_outliving(path, own_ns)
 
-    return StoreService(replica, engine, registry=registry, closing=closing)
+    service = StoreService(replica, engine, registry=registry, closing=closing)
+    service.metrics.watch_room(engine.room)
+    return service
 
 
 def _outliving_ns(path: Path, own_ns: int, *, fresh: bool) -> int:
@@ -119,6 +123,11 @@ class StoreService:
         self.metrics.records.set_function(lambda: replica.sections)
         self.metrics.fence_version.set_function(lambda: replica.fence_version)
         self.metrics.leases.set_function(lambda: replica.live_leases(now_ns()))
+        self.metrics.boot_grace.set_function(lambda: replica.boot_grace_left_ns(now_ns()) / 1e9)
+        identity = self.identity
+        self.metrics.info.labels(
+            identity.cluster, identity.set, identity.replica, hex64(identity.store_id)
+        ).set(1)
 
     @property
     def out_of_quorum(self) -> str:
@@ -147,6 +156,7 @@ class StoreService:
                 sections=sections,
                 size=request.ByteSize(),
             )
+            self._refused("Fence", sum(not granted for _, granted in answer.entries))
             return messages.fence_response(self.identity.store_id, answer)
 
     async def raise_max(self, request: pb.RaiseRequest) -> pb.RaiseResponse:
@@ -158,6 +168,7 @@ class StoreService:
                 sections=len(entries),
                 size=request.ByteSize(),
             )
+            self._refused("Raise", len(refused))
             return pb.RaiseResponse(
                 store_id=self.identity.store_id, refused=messages.epoch_ranges(refused)
             )
@@ -171,6 +182,7 @@ class StoreService:
                 sections=len(entries),
                 size=request.ByteSize(),
             )
+            self._refused("Release", len(refused))
             return pb.ReleaseResponse(
                 store_id=self.identity.store_id, refused=messages.epoch_ranges(refused)
             )
@@ -244,6 +256,7 @@ class StoreService:
     @contextmanager
     def _request(self, rpc: str, header: pb.StoreHeader) -> Iterator[None]:
         outcome: Any = "cancelled"
+        began_s = time.perf_counter()
         try:
             self._commits.check_open()
             messages.check_header(header, self.identity)
@@ -254,7 +267,12 @@ class StoreService:
             raise
         finally:
             self.metrics.requests.labels(rpc, outcome).inc()
+            self.metrics.request_seconds.labels(rpc).observe(time.perf_counter() - began_s)
             self._watch_quorum()
+
+    def _refused(self, rpc: str, sections: int) -> None:
+        if sections:
+            self.metrics.refused.labels(rpc).inc(sections)
 
     def _watch_quorum(self) -> None:
         why = self._replica.out_of_quorum

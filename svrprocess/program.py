@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from seqsvr import loops
-from svrprocess import signals
+from svrprocess import signals, supervisor
 from svrprocess.failures import FATAL, INTERRUPTED, Failed, leaves, one_line
 from svrprocess.options import Option, parse
 
@@ -70,11 +70,15 @@ async def _to_its_end(work: Coroutine[Any, Any, int]) -> int:
 
 
 def announce(address: str) -> None:
-    """Say on standard output that `address` serves, once; what start-up left is out of gc's way."""
+    """Say that `address` serves, once: on standard output, and to systemd if it asked.
+
+    What start-up left is out of gc's way from then on.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     print(f"ready {address}", flush=True)
+    supervisor.tell(supervisor.READY)
 
 
 def set_up_logging() -> None:
