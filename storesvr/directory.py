@@ -59,14 +59,20 @@ class Directory:
 
         LMDB reports a write that a full disk has cut short as an input/output error.
         """
-        try:
-            disk = os.statvfs(self.path)
-        except OSError:
+        free = self.free_bytes()
+        if free < 0:
             return str(error)
-        free = disk.f_bavail * disk.f_frsize
         if free < _LITTLE or os.strerror(errno.ENOSPC) in str(error):
             return f"{error} (its disk is full: {free} bytes are free)"
         return f"{error} ({free} bytes are free on its disk)"
+
+    def free_bytes(self) -> int:
+        """Room on its disk; -1 where nobody knows."""
+        try:
+            disk = os.statvfs(self.path)
+        except OSError:
+            return -1
+        return disk.f_bavail * disk.f_frsize
 
     def recall(self) -> Witness:
         """The witness; Witness(0, 0) where no store has been created. Raises EngineCorrupt.
