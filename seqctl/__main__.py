@@ -52,6 +52,8 @@ _OTHERS = {
     "advance": ("raise a uid's numbers above a floor", "seqctl.advance"),
     "import": ("raise many uids' numbers above the floors of a file", "seqctl.importing"),
     "health": ("ask one server whether it is alive, or ready", "seqctl.health"),
+    "set": ("make, show and retire Sets, which share the sections of a cluster", "seqctl.sets"),
+    "move": ("move sections from one Set to another, while they are served", "seqctl.moves"),
     "audit": ("show who changed what in a cluster", "seqctl.audit"),
 }
 """Command -> its help, and the module that has `add_arguments(parser)`, `run(args)` and EXAMPLE. A

@@ -11,7 +11,7 @@ DEFAULT_ADDRESS = "127.0.0.1:7420"
 
 def uid(text: str) -> int:
     """A decimal uid. The cluster's own uid_limit may be lower; the cluster says so."""
-    return _integer(text, "uid", 0, UID_CEILING - 1)
+    return integer(text, "uid", 0, UID_CEILING - 1)
 
 
 def seq(text: str) -> int:
@@ -20,16 +20,16 @@ def seq(text: str) -> int:
 
 
 def count(text: str) -> int:
-    return _integer(text, "count", 1, MAX_COUNT)
+    return integer(text, "count", 1, MAX_COUNT)
 
 
 def positive(text: str) -> int:
-    return _integer(text, "value", 1, UID_CEILING - 1)
+    return integer(text, "value", 1, UID_CEILING - 1)
 
 
 def clients(text: str) -> int:
     """Concurrent calls; bounded, since each is a task."""
-    return _integer(text, "clients", 1, 100_000)
+    return integer(text, "clients", 1, 100_000)
 
 
 def seconds(text: str) -> float:
@@ -58,7 +58,8 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65_535
 
 
-def _integer(text: str, name: str, least: int, most: int) -> int:
+def integer(text: str, name: str, least: int, most: int) -> int:
+    """A decimal `name` in least..most."""
     digits = text.isascii() and text.isdigit() and len(text) <= 30
     if not digits or not least <= int(text) <= most:
         raise ArgumentTypeError(f"{name} must be an integer in {least}..{most}, not {text!r}")

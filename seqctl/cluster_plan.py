@@ -106,19 +106,24 @@ def plan(wanted: Wanted, infos: Mapping[str, pb.InfoResponse]) -> Plan:
     Raises NotDone where a replica is not to be counted on, WrongUsage where the Sets do not cover
     the sections.
     """
-    wrong = [text for one in wanted.sets for text in _strangers(one, infos)]
-    wrong += _disagreements(wanted, infos)
-    wrong += [text for one in wanted.sets for text in _unfit(one, infos, wanted.adopt)]
-    if wrong:
-        raise NotDone(f"refused, nothing was written: {'; '.join(wrong)}")
+    check_stores(wanted, infos)
     info = infos[wanted.addresses[0]]
     try:
         cluster = Cluster(info.cluster, info.section_size, info.uid_limit, wanted.seq_limit)
     except ValueError as error:
         raise NotDone(f"refused, nothing was written: {error}") from None
     spans = _spans(wanted.sets, cluster.layout.sections)
-    specs = [_spec(wanted, one, spans[one.name], infos) for one in wanted.sets]
+    specs = [spec_of(wanted, one, (spans[one.name],), infos) for one in wanted.sets]
     return Plan(cluster, tuple(specs))
+
+
+def check_stores(wanted: Wanted, infos: Mapping[str, pb.InfoResponse]) -> None:
+    """That all replicas are to be counted on; raises NotDone, which says all that is wrong."""
+    wrong = [text for one in wanted.sets for text in _strangers(one, infos)]
+    wrong += _disagreements(wanted, infos)
+    wrong += [text for one in wanted.sets for text in _unfit(one, infos, wanted.adopt)]
+    if wrong:
+        raise NotDone(f"refused, nothing was written: {'; '.join(wrong)}")
 
 
 def described(entries: Mapping[str, bytes]) -> str:
@@ -221,7 +226,10 @@ def _unfit(one: WantedSet, infos: Mapping[str, pb.InfoResponse], adopt: bool) ->
     used = [(address, info.sections) for address, info in _of(one, infos) if info.sections]
     if used and not adopt:
         every = ", ".join(f"{where} holds {held} sections" for where, held in used)
-        return [*wrong, f"{every}: a new cluster needs blank stores (a map was lost: --adopt)"]
+        return [
+            *wrong,
+            f"{every}: a new Set needs blank stores (a map was lost: cluster init --adopt)",
+        ]
     if used:
         advice = "numbers would repeat if it were counted"
         blank = [address for address, info in _of(one, infos) if not info.sections]
@@ -246,15 +254,16 @@ def _spans(sets: Sequence[WantedSet], sections: int) -> dict[str, Range]:
     return spans
 
 
-def _spec(
+def spec_of(
     wanted: Wanted,
     one: WantedSet,
-    span: Range,
+    ranges: tuple[Range, ...],
     infos: Mapping[str, pb.InfoResponse],
 ) -> SetSpec:
+    """The document of one Set, of replicas that `check_stores` has passed."""
     replicas = [Replica(info.replica, where, info.store_id) for where, info in _of(one, infos)]
     quorum, first = _quorum(wanted, one), infos[one.addresses[0]]
-    return SetSpec(one.name, (span,), tuple(replicas), quorum.r, quorum.w, first.membership)
+    return SetSpec(one.name, ranges, tuple(replicas), quorum.r, quorum.w, first.membership)
 
 
 def _of(one: WantedSet, infos: Mapping[str, pb.InfoResponse]) -> list[tuple[str, pb.InfoResponse]]:

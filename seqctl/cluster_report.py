@@ -206,6 +206,17 @@ def shown_ranges(spec: SetSpec) -> dict[str, object]:
     }
 
 
+def shown_spec(spec: SetSpec) -> dict[str, object]:
+    """What the map says of a Set."""
+    return {
+        "name": spec.name,
+        **shown_ranges(spec),
+        "r": spec.r,
+        "w": spec.w,
+        "replicas": [replica.fields() for replica in spec.replicas],
+    }
+
+
 def _set(found: Picture, spec: SetSpec) -> dict[str, object]:
     loads = [node.load for node in found.nodes.values() if node.set == spec.name]
     return {
