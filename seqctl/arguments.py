@@ -16,7 +16,7 @@ def uid(text: str) -> int:
 
 def seq(text: str) -> int:
     """A number that a uid can stand at, or a distance between two."""
-    return _integer(text, "number", 0, SEQ_LIMIT)
+    return integer(text, "number", 0, SEQ_LIMIT)
 
 
 def count(text: str) -> int:
