@@ -55,10 +55,13 @@ _OTHERS = {
     "set": ("make, show and retire Sets, which share the sections of a cluster", "seqctl.sets"),
     "move": ("move sections from one Set to another, while they are served", "seqctl.moves"),
     "audit": ("show who changed what in a cluster", "seqctl.audit"),
+    "backup": ("write the records of Sets to a file, while they serve", "seqctl.backup"),
+    "restore": ("write a backup onto blank replicas of a Set", "seqctl.restore"),
+    "verify": ("compare all replicas of Sets, and a backup with them", "seqctl.verify"),
 }
-"""Command -> its help, and the module that has `add_arguments(parser)`, `run(args)` and EXAMPLE. A
-group has neither of the last two: its `add_arguments` makes a `groups.Group` of the parser and adds
-its commands to that."""
+"""Command -> its help, and the module that has `add_arguments(parser)`, `run(args)`, EXAMPLE and
+perhaps MORE help. A group has only the first: it makes a `groups.Group` of the parser and adds its
+commands to that."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -249,8 +252,8 @@ def _add_others(commands: Group, given: list[str]) -> None:
     """Commands and groups of them whose modules add their own options, once they are asked for."""
     for name, (text, module) in _OTHERS.items():
         asked = import_module(module) if given[:1] == [name] else None
-        example = getattr(asked, "EXAMPLE", "")
-        command = commands.add(name, text, _later(module, "run"), example=example)
+        example, more = getattr(asked, "EXAMPLE", ""), getattr(asked, "MORE", "")
+        command = commands.add(name, text, _later(module, "run"), example=example, more=more)
         if asked is not None:
             asked.add_arguments(command)
 

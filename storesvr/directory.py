@@ -54,16 +54,22 @@ class Directory:
         except FileNotFoundError:
             return 0
 
+    def free_bytes(self) -> int:
+        """Room on the disk; -1: it cannot be told."""
+        try:
+            disk = os.statvfs(self.path)
+        except OSError:
+            return -1
+        return disk.f_bavail * disk.f_frsize
+
     def blamed(self, error: Exception) -> str:
         """What went wrong in here, for an operator, who is told plainly of a full disk.
 
         LMDB reports a write that a full disk has cut short as an input/output error.
         """
-        try:
-            disk = os.statvfs(self.path)
-        except OSError:
+        free = self.free_bytes()
+        if free < 0:
             return str(error)
-        free = disk.f_bavail * disk.f_frsize
         if free < _LITTLE or os.strerror(errno.ENOSPC) in str(error):
             return f"{error} (its disk is full: {free} bytes are free)"
         return f"{error} ({free} bytes are free on its disk)"
