@@ -141,5 +141,3 @@ class Orders:
             fields.many("pins", Pin.read),
             not fields.mark("unbalanced"),
         )
-
-

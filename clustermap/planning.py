@@ -7,8 +7,8 @@ In order of urgency, all in one new document with one version more:
   over the willing nodes (registered, leased, not draining) by weight, in contiguous parts.
 * Sections of draining nodes are marked as leaving, with successors shared out likewise. A leaving
   section whose successor is no longer willing gets another one, or None if nobody is left.
-* Sections that are pinned to a node, and those of others on a node that is to have pinned ones alone,
-  are marked as leaving to where they belong. While that node cannot take them they stay.
+* Sections that are pinned to another node, and those that are not pinned where a node is to have
+  pinned ones alone, are marked as leaving to where they belong. Who cannot take them waits.
 * Only where nothing of that is to do and nothing is leaving, load is balanced (balancing.py).
 
 Nothing else moves: a node that is not registered but not given up either keeps what it has and gets
