@@ -21,6 +21,7 @@ from clustermap.model import (
     Assignments,
     Cluster,
     Floor,
+    Joint,
     Owner,
     Quorum,
     Replica,
@@ -64,11 +65,21 @@ def assignments(draw: st.DrawFn) -> Assignments:
 @st.composite
 def sets(draw: st.DrawFn) -> SetSpec:
     first, last = sorted([draw(SECTIONS), draw(SECTIONS)])
-    names = draw(st.lists(NAMES, min_size=1, max_size=5, unique=True))
-    replicas = tuple(Replica(name, draw(TEXTS), draw(IDS)) for name in names)
-    r = draw(st.integers(1, len(names)))
-    w = draw(st.integers(len(names) - r + 1, len(names)))
-    return SetSpec(draw(NAMES), first, last, replicas, r, w, draw(IDS))
+    ids = st.lists(IDS, min_size=1, max_size=7, unique=True)
+    stores = [Replica(f"{draw(NAMES)[:60]}-{n}", draw(TEXTS), n) for n in draw(ids)]
+    old, r, w = draw(sizes(stores))
+    joint = draw(st.none() | sizes(stores).map(lambda sized: Joint(*sized)))
+    counted = {*old, *(joint.replicas if joint else ())}
+    learners = tuple(store for store in stores if store not in counted)
+    return SetSpec(draw(NAMES), first, last, old, r, w, draw(IDS), joint, learners)
+
+
+@st.composite
+def sizes(draw: st.DrawFn, stores: list[Replica]) -> tuple[tuple[Replica, ...], int, int]:
+    """Some of the stores, and quorums of them that meet."""
+    some = draw(st.lists(st.sampled_from(stores), min_size=1, max_size=5, unique=True))
+    r = draw(st.integers(1, len(some)))
+    return tuple(some), r, draw(st.integers(len(some) - r + 1, len(some)))
 
 
 HOT = st.lists(st.tuples(SECTIONS, COUNTS), max_size=4).map(tuple)
