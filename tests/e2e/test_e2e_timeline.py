@@ -1,4 +1,4 @@
-"""examples/timeline, as somebody who copies it runs it; and its proof, which has to be able to fail.
+"""examples/timeline, as somebody who copies it runs it; its proof has to be able to fail.
 
 SEQ-1 and SEQ-2 as a message service relies on them, through owners that are killed.
 """
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_e2e_local_cluster import free_base
 
 from processes import ROOT, TRACE, Services, environment
-from test_e2e_local_cluster import free_base
 
 PROGRAM = ROOT / "examples" / "timeline" / "replay.py"
 
