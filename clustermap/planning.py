@@ -9,6 +9,9 @@ In order of urgency, all in one new document with one version more:
   section whose successor is no longer willing gets another one, or None if nobody is left.
 * Only where nothing of that is to do and nothing is leaving, load is balanced (balancing.py).
 
+What a job has (switching.py) stays as it is, and what is leaving to one leaves to nobody else; the
+job gets it at once where its owner was given up or refused.
+
 Nothing else moves: a node that is not registered but not given up either keeps what it has and gets
 no more. What is taken from nodes that were given up is bounded by a budget, so that a mistake about
 many nodes at once does not move a whole Set at once.
@@ -143,6 +146,7 @@ class _Crew:
     draining: frozenset[int]
     registered: frozenset[int]
     given_up: frozenset[int]
+    jobs: frozenset[int]
 
     @classmethod
     def of(cls, scene: Scene) -> "_Crew":
@@ -151,6 +155,7 @@ class _Crew:
             frozenset(node.incarnation for node in scene.nodes if node.draining),
             frozenset(node.incarnation for node in scene.nodes),
             scene.given_up,
+            scene.jobs,
         )
 
     def trouble(self, part: Piece) -> str | None:
@@ -160,6 +165,12 @@ class _Crew:
             return None
         if entry is None:
             return UNOWNED if self.willing else None
+        if entry.incarnation in self.jobs:
+            return None
+        if self.job(entry) is not None:
+            if entry.incarnation in self.given_up:
+                return FAILURE
+            return REFUSED if part.floor >= entry.epoch else None
         if entry.incarnation in self.given_up:
             return FAILURE if self.willing else None
         if part.floor >= entry.epoch:
@@ -168,13 +179,22 @@ class _Crew:
             return SUCCESSOR if self._misses_successor(entry) else None
         return DRAIN if entry.incarnation in self.draining else None
 
-    def keeper(self, entry: Assignment) -> Owner | None:
-        """Who gets refused sections under their next epoch, if it is anybody in particular."""
+    def keeper(self, entry: Assignment, cause: str = REFUSED) -> Owner | None:
+        """Who gets such sections under their next epoch, if it is anybody in particular."""
+        if self.job(entry) is not None:
+            return entry.successor
+        if cause != REFUSED:
+            return None
         if entry.leaving:
             known = entry.successor is not None and entry.successor.incarnation in self.willing
             return entry.successor if known else None
         lives = entry.incarnation in self.registered and entry.incarnation not in self.draining
         return Owner(entry.incarnation, entry.address) if lives else None
+
+    def job(self, entry: Assignment) -> Owner | None:
+        """The job to which these sections are leaving."""
+        heir = entry.successor
+        return heir if heir is not None and heir.incarnation in self.jobs else None
 
     def _misses_successor(self, entry: Assignment) -> bool:
         if entry.successor is None:
@@ -201,8 +221,8 @@ def _repairs(cut: Sequence[Piece], scene: Scene, weights: Weights, budget: int) 
     for part in cut:
         cause = crew.trouble(part)
         heir = _heir(part)
-        if cause == REFUSED and part.entry and (keeper := crew.keeper(part.entry)):
-            moves.append(Move(part.first, part.last, REFUSED, keeper))
+        if cause and part.entry and (keeper := crew.keeper(part.entry, cause)):
+            moves.append(Move(part.first, part.last, cause, keeper))
             heir = keeper.incarnation
         elif cause is not None:
             homeless.append(_Homeless(part.first, part.last, cause, _owner(part)))

@@ -52,13 +52,15 @@ class Scene:
     """What a plan is made for.
 
     nodes: those registered in the Set, in any state; given_up: incarnations, registered or not;
-    held_back: sections of nobody that are not to be assigned yet.
+    held_back: sections of nobody that are not to be assigned yet; jobs: incarnations by which jobs
+    that are not finished have sections.
     """
 
     spec: SetSpec
     nodes: tuple[Node, ...]
     given_up: frozenset[int] = frozenset()
     held_back: tuple[Range, ...] = ()
+    jobs: frozenset[int] = frozenset()
 
     @property
     def willing(self) -> dict[int, Node]:
