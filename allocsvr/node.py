@@ -38,6 +38,7 @@ from allocsvr.winning import CHUNK, Winning
 from clustermap.clock import Clock
 from clustermap.coordinator import Coordinator, Versioned, follow
 from clustermap.documents import hex64
+from clustermap.drift import MAX_DRIFT
 from clustermap.model import Assignments, Cluster, Owner, SetSpec
 from seqsvr.invariants import BrokenInvariant
 from seqsvr.routing import Router, RoutingTable
@@ -46,7 +47,6 @@ from seqsvr.v1 import store_pb2 as pb
 
 logger = logging.getLogger(__name__)
 
-MAX_DRIFT = 0.01
 LEASE_TTL_S = 2.0
 MIN_TTL_S = 0.1
 MAX_TTL_S = 60.0

@@ -13,11 +13,11 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 
-from allocsvr.rpc import CHANNEL_OPTIONS, RpcFailed, call
 from allocsvr.standing import Standing
 from clustermap.errors import ReplicaFailed
 from seqsvr.v1 import store_pb2 as pb
 from seqsvr.v1 import store_pb2_grpc
+from svrprocess.rpc import CHANNEL_OPTIONS, RpcFailed, call
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from allocsvr.lease import Lease, Promises, wait_ns
+from allocsvr.lease import Lease, Promises
+from clustermap.drift import wait_ns
 from storesvr.leases import Leases
 
 TICK = 100

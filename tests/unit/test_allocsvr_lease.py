@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from allocsvr.lease import Lease, Promises, wait_ns
+from allocsvr.lease import Lease, Promises
+from clustermap.drift import wait_ns
 
 MS = 10**6
 TTL = 2000 * MS
