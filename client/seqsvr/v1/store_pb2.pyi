@@ -17,6 +17,7 @@ class StoreReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STORE_REASON_OVERLOADED: _ClassVar[StoreReason]
     STORE_REASON_MALFORMED: _ClassVar[StoreReason]
     STORE_REASON_INTERNAL: _ClassVar[StoreReason]
+    STORE_REASON_LEARNING: _ClassVar[StoreReason]
 STORE_REASON_UNSPECIFIED: StoreReason
 STORE_REASON_FOREIGN: StoreReason
 STORE_REASON_MEMBERSHIP: StoreReason
@@ -25,6 +26,7 @@ STORE_REASON_CORRUPT: StoreReason
 STORE_REASON_OVERLOADED: StoreReason
 STORE_REASON_MALFORMED: StoreReason
 STORE_REASON_INTERNAL: StoreReason
+STORE_REASON_LEARNING: StoreReason
 
 class StoreHeader(_message.Message):
     __slots__ = ("cluster", "set", "membership")
@@ -295,7 +297,7 @@ class InfoRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[StoreHeader, _Mapping]] = ...) -> None: ...
 
 class InfoResponse(_message.Message):
-    __slots__ = ("store_id", "cluster", "set", "replica", "membership", "section_size", "fence_version", "sections", "boot_grace_ns", "out_of_quorum", "uid_limit", "leases")
+    __slots__ = ("store_id", "cluster", "set", "replica", "membership", "section_size", "fence_version", "sections", "boot_grace_ns", "out_of_quorum", "uid_limit", "leases", "learning", "retired")
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     SET_FIELD_NUMBER: _ClassVar[int]
@@ -308,6 +310,8 @@ class InfoResponse(_message.Message):
     OUT_OF_QUORUM_FIELD_NUMBER: _ClassVar[int]
     UID_LIMIT_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_FIELD_NUMBER: _ClassVar[int]
+    RETIRED_FIELD_NUMBER: _ClassVar[int]
     store_id: int
     cluster: str
     set: str
@@ -320,4 +324,24 @@ class InfoResponse(_message.Message):
     out_of_quorum: str
     uid_limit: int
     leases: _containers.RepeatedCompositeFieldContainer[LeaseLeft]
-    def __init__(self, store_id: _Optional[int] = ..., cluster: _Optional[str] = ..., set: _Optional[str] = ..., replica: _Optional[str] = ..., membership: _Optional[int] = ..., section_size: _Optional[int] = ..., fence_version: _Optional[int] = ..., sections: _Optional[int] = ..., boot_grace_ns: _Optional[int] = ..., out_of_quorum: _Optional[str] = ..., uid_limit: _Optional[int] = ..., leases: _Optional[_Iterable[_Union[LeaseLeft, _Mapping]]] = ...) -> None: ...
+    learning: bool
+    retired: bool
+    def __init__(self, store_id: _Optional[int] = ..., cluster: _Optional[str] = ..., set: _Optional[str] = ..., replica: _Optional[str] = ..., membership: _Optional[int] = ..., section_size: _Optional[int] = ..., fence_version: _Optional[int] = ..., sections: _Optional[int] = ..., boot_grace_ns: _Optional[int] = ..., out_of_quorum: _Optional[str] = ..., uid_limit: _Optional[int] = ..., leases: _Optional[_Iterable[_Union[LeaseLeft, _Mapping]]] = ..., learning: _Optional[bool] = ..., retired: _Optional[bool] = ...) -> None: ...
+
+class AdoptRequest(_message.Message):
+    __slots__ = ("header", "learning", "retired", "store_id")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_FIELD_NUMBER: _ClassVar[int]
+    RETIRED_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    header: StoreHeader
+    learning: bool
+    retired: bool
+    store_id: int
+    def __init__(self, header: _Optional[_Union[StoreHeader, _Mapping]] = ..., learning: _Optional[bool] = ..., retired: _Optional[bool] = ..., store_id: _Optional[int] = ...) -> None: ...
+
+class AdoptResponse(_message.Message):
+    __slots__ = ("store_id",)
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    store_id: int
+    def __init__(self, store_id: _Optional[int] = ...) -> None: ...

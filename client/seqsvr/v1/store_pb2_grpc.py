@@ -85,6 +85,11 @@ class StoreStub:
                 request_serializer=seqsvr_dot_v1_dot_store__pb2.InfoRequest.SerializeToString,
                 response_deserializer=seqsvr_dot_v1_dot_store__pb2.InfoResponse.FromString,
                 _registered_method=True)
+        self.Adopt = channel.unary_unary(
+                '/seqsvr.v1.Store/Adopt',
+                request_serializer=seqsvr_dot_v1_dot_store__pb2.AdoptRequest.SerializeToString,
+                response_deserializer=seqsvr_dot_v1_dot_store__pb2.AdoptResponse.FromString,
+                _registered_method=True)
 
 
 class StoreServicer:
@@ -159,6 +164,13 @@ class StoreServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Adopt(self, request, context):
+        """Take over a later version of the Set's membership, and whether to be counted in it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StoreServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -206,6 +218,11 @@ def add_StoreServicer_to_server(servicer, server):
                     servicer.Info,
                     request_deserializer=seqsvr_dot_v1_dot_store__pb2.InfoRequest.FromString,
                     response_serializer=seqsvr_dot_v1_dot_store__pb2.InfoResponse.SerializeToString,
+            ),
+            'Adopt': grpc.unary_unary_rpc_method_handler(
+                    servicer.Adopt,
+                    request_deserializer=seqsvr_dot_v1_dot_store__pb2.AdoptRequest.FromString,
+                    response_serializer=seqsvr_dot_v1_dot_store__pb2.AdoptResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -457,6 +474,33 @@ class Store:
             '/seqsvr.v1.Store/Info',
             seqsvr_dot_v1_dot_store__pb2.InfoRequest.SerializeToString,
             seqsvr_dot_v1_dot_store__pb2.InfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Adopt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seqsvr.v1.Store/Adopt',
+            seqsvr_dot_v1_dot_store__pb2.AdoptRequest.SerializeToString,
+            seqsvr_dot_v1_dot_store__pb2.AdoptResponse.FromString,
             options,
             channel_credentials,
             insecure,
