@@ -16,6 +16,7 @@ from rich.text import Text
 _WIDE = 110
 _BARS = "▁▂▃▄▅▆▇█"
 _BAR_WIDTH = 10
+_HOT = 10
 _COLOURS = {
     "serving": "green",
     "running": "green",
@@ -62,12 +63,12 @@ def frame(seen: Seen, width: int, height: int | None) -> RenderableType:
     rooms = _rooms(seen, len(problems), len(running), width, height)
     parts: list[RenderableType] = [*_head(seen, width)]
     parts += [_line(text, width, "bold red") for text in _cut(problems, rooms["problems"])]
-    parts += [_nodes(seen, rooms["nodes"])]
+    tables: list[RenderableType] = [_nodes(seen, rooms["nodes"])]
     below = [_replicas(seen, rooms["replicas"]), _hot(seen, rooms["hot"])]
-    parts += [Columns(below, padding=(0, 4))] if width >= _WIDE else below
+    tables += [Columns(below, padding=(0, 4))] if width >= _WIDE else below
     if running:
-        parts.append(_jobs(running, rooms["jobs"]))
-    return Group(*parts)
+        tables.append(_jobs(running, rooms["jobs"]))
+    return Group(*parts, *(part for table in tables for part in (Text(), table)))
 
 
 def sparkline(values: Sequence[int]) -> str:
@@ -83,33 +84,38 @@ def bar(part: float) -> str:
 
 
 _HEADINGS = {"nodes": 2, "replicas": 2, "hot": 2, "jobs": 2, "problems": 0}
+"""Lines of each part beside its rows: a blank one, and the headings."""
 
 
 def _rooms(seen: Seen, problems: int, jobs: int, width: int, height: int | None) -> dict[str, int]:
-    """How many rows each part may have; who has most gives first, nobody below three."""
-    wanted = {
+    """How many rows each part may have; who has most gives first, as far as one."""
+    there = {
         "problems": problems,
         "nodes": len(seen.nodes),
         "replicas": len(seen.report["replicas"]),
-        "hot": min(10, len(seen.hot)),
+        "hot": min(_HOT if height is None else height, len(seen.hot)),
         "jobs": jobs,
     }
-    if height is None:
-        return wanted
+    rooms = dict(there)
+    while (
+        height is not None
+        and _lines(rooms, there, width >= _WIDE) > height
+        and max(rooms.values()) > 1
+    ):
+        most = max(rooms, key=lambda name: (rooms[name], name))
+        rooms[most] -= 1
+    return rooms
 
-    def lines() -> int:
-        taken = {name: rows + _HEADINGS[name] for name, rows in wanted.items()}
-        if not jobs:
-            taken["jobs"] = 0
-        if width >= _WIDE:
-            taken["hot"] = max(taken["hot"], taken["replicas"])
-            taken["replicas"] = 0
-        return 2 + sum(taken.values())
 
-    while lines() > height and max(wanted.values()) > 1:
-        most = max(wanted, key=lambda name: (wanted[name], name))
-        wanted[most] -= 1
-    return wanted
+def _lines(rooms: dict[str, int], there: dict[str, int], wide: bool) -> int:
+    """What they take, with headings, and a line that says how many are left out."""
+    cut = {name for name in ("nodes", "replicas", "jobs") if rooms[name] < there[name]}
+    taken = {name: rows + _HEADINGS[name] + (name in cut) for name, rows in rooms.items()}
+    if not there["jobs"]:
+        taken["jobs"] = 0
+    if wide:
+        taken["hot"], taken["replicas"] = max(taken["hot"], taken["replicas"]), 0
+    return 2 + sum(taken.values())
 
 
 def _head(seen: Seen, width: int) -> list[RenderableType]:
@@ -119,10 +125,8 @@ def _head(seen: Seen, width: int) -> list[RenderableType]:
     line.append(f"seqsvr {name}", "bold")
     count = len(seen.report["problems"])
     well = seen.report["well"] and not seen.trouble
-    line.append(
-        "  all is well" if well else f"  {count or 'no'} problem{'s'[: count != 1]}",
-        "green" if well else "bold red",
-    )
+    state = "old news" if seen.trouble else f"{count} problem{'s'[: count != 1]}"
+    line.append("  all is well" if well else f"  {state}", "green" if well else "bold red")
     line.append(f"  {seen.at}".rjust(max(0, width - line.cell_len)), "dim")
     rate = Text(no_wrap=True, overflow="ellipsis")
     rate.append(f"{seen.per_second:,}", "bold")
@@ -208,7 +212,7 @@ def _jobs(jobs: Sequence[dict[str, Any]], room: int) -> Table:
 
 def _table(*headings: str) -> Table:
     """A heading that begins with > is of numbers."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in headings:
         right = heading.startswith(">")
         table.add_column(
@@ -217,7 +221,6 @@ def _table(*headings: str) -> Table:
             no_wrap=True,
             overflow="ellipsis",
         )
-    table.title = Text("")
     return table
 
 
