@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +16,9 @@ _WIDE = 110
 _BARS = "▁▂▃▄▅▆▇█"
 _BAR_WIDTH = 10
 _HOT = 10
+_LEAST = 15
+# What the cells beside an address take, in columns, but for long names of Sets.
+_NODE_CELLS, _REPLICA_CELLS, _HOT_CELLS = 57, 46, 42
 _COLOURS = {
     "serving": "green",
     "running": "green",
@@ -63,18 +65,39 @@ def frame(seen: Seen, width: int, height: int | None) -> RenderableType:
     rooms = _rooms(seen, len(problems), len(running), width, height)
     parts: list[RenderableType] = [*_head(seen, width)]
     parts += [_line(text, width, "bold red") for text in _cut(problems, rooms["problems"])]
-    tables: list[RenderableType] = [_nodes(seen, rooms["nodes"])]
-    below = [_replicas(seen, rooms["replicas"]), _hot(seen, rooms["hot"])]
-    tables += [Columns(below, padding=(0, 4))] if width >= _WIDE else below
-    if running:
+    wide = width >= _WIDE
+    room = (width - _REPLICA_CELLS - _HOT_CELLS - 4) // 2 if wide else width - _REPLICA_CELLS
+    tables: list[RenderableType] = []
+    if rooms["nodes"]:
+        tables.append(_nodes(seen, rooms["nodes"], width - _NODE_CELLS))
+    below: list[RenderableType] = []
+    if rooms["replicas"]:
+        below.append(_replicas(seen, rooms["replicas"], room))
+    if rooms["hot"]:
+        below.append(_hot(seen, rooms["hot"], room))
+    tables += [_beside(below)] if wide and below else below
+    if rooms["jobs"]:
         tables.append(_jobs(running, rooms["jobs"]))
     return Group(*parts, *(part for table in tables for part in (Text(), table)))
+
+
+def _beside(tables: Sequence[RenderableType]) -> Table:
+    grid = Table.grid(padding=(0, 4, 0, 0))
+    grid.add_row(*tables)
+    return grid
 
 
 def sparkline(values: Sequence[int]) -> str:
     """One block per value, as high as it is beside the highest."""
     top = max(values, default=0) or 1
     return "".join(_BARS[min(len(_BARS) - 1, value * len(_BARS) // (top + 1))] for value in values)
+
+
+def short(address: str, room: int) -> str:
+    """The same, with what does not fit left out before the port."""
+    host, _, port = address.rpartition(":")
+    over = len(address) - max(room, _LEAST)
+    return address if over <= 0 else f"{host[: len(host) - over - 1]}…:{port}"
 
 
 def bar(part: float) -> str:
@@ -85,6 +108,7 @@ def bar(part: float) -> str:
 
 _HEADINGS = {"nodes": 2, "replicas": 2, "hot": 2, "jobs": 2, "problems": 0}
 """Lines of each part beside its rows: a blank one, and the headings."""
+_LEAST_FIRST = ("hot", "jobs", "replicas", "nodes", "problems")
 
 
 def _rooms(seen: Seen, problems: int, jobs: int, width: int, height: int | None) -> dict[str, int]:
@@ -96,23 +120,22 @@ def _rooms(seen: Seen, problems: int, jobs: int, width: int, height: int | None)
         "hot": min(_HOT if height is None else height, len(seen.hot)),
         "jobs": jobs,
     }
-    rooms = dict(there)
-    while (
-        height is not None
-        and _lines(rooms, there, width >= _WIDE) > height
-        and max(rooms.values()) > 1
-    ):
+    rooms, wide = dict(there), width >= _WIDE
+    while height is not None and _lines(rooms, there, wide) > height and max(rooms.values()) > 1:
         most = max(rooms, key=lambda name: (rooms[name], name))
         rooms[most] -= 1
+    for name in _LEAST_FIRST:  # one row of each is too much still
+        if height is not None and _lines(rooms, there, wide) > height:
+            rooms[name] = 0
     return rooms
 
 
 def _lines(rooms: dict[str, int], there: dict[str, int], wide: bool) -> int:
     """What they take, with headings, and a line that says how many are left out."""
     cut = {name for name in ("nodes", "replicas", "jobs") if rooms[name] < there[name]}
-    taken = {name: rows + _HEADINGS[name] + (name in cut) for name, rows in rooms.items()}
-    if not there["jobs"]:
-        taken["jobs"] = 0
+    taken = {
+        name: rows + _HEADINGS[name] + (name in cut) if rows else 0 for name, rows in rooms.items()
+    }
     if wide:
         taken["hot"], taken["replicas"] = max(taken["hot"], taken["replicas"]), 0
     return 2 + sum(taken.values())
@@ -140,7 +163,7 @@ def _head(seen: Seen, width: int) -> list[RenderableType]:
     return [line, rate]
 
 
-def _nodes(seen: Seen, room: int) -> Table:
+def _nodes(seen: Seen, room: int, name: int) -> Table:
     table = _table("NODE", "SET", "STATE", ">SECTIONS", ">SERVES", ">NUMBERS/S", "SHARE")
     top = seen.per_second or 1
     rows = sorted(seen.nodes, key=lambda row: (row["set"], row["address"]))
@@ -148,7 +171,7 @@ def _nodes(seen: Seen, room: int) -> Table:
         rate = row.get("per_second")
         state = row["state"] if row.get("alive", False) or row["state"] != "serving" else "silent"
         table.add_row(
-            Text(row["address"]),
+            Text(short(row["address"], name)),
             Text(row["set"]),
             _state(state),
             _number(row["sections"]),
@@ -159,7 +182,7 @@ def _nodes(seen: Seen, room: int) -> Table:
     return _closed(table, len(rows) - room)
 
 
-def _replicas(seen: Seen, room: int) -> Table:
+def _replicas(seen: Seen, room: int, name: int) -> Table:
     table = _table("REPLICA", "SET", "STATE", ">SECTIONS", ">LEASES")
     rows = seen.report["replicas"]
     for row in rows[:room]:
@@ -172,7 +195,7 @@ def _replicas(seen: Seen, room: int) -> Table:
             state = "boot grace"
         leases = len(row["leases"]) if row["leases"] is not None else None
         table.add_row(
-            Text(f"{row['name']} {row['address']}"),
+            Text(f"{row['name']} {short(row['address'], name)}"),
             Text(row["set"]),
             _state(state),
             _number(row["sections"]),
@@ -181,12 +204,12 @@ def _replicas(seen: Seen, room: int) -> Table:
     return _closed(table, len(rows) - room)
 
 
-def _hot(seen: Seen, room: int) -> Table:
+def _hot(seen: Seen, room: int, name: int) -> Table:
     table = _table(">HOT SECTION", "NODE", ">NUMBERS/S", ">OF NODE", "PINNED")
     for row in seen.hot[:room]:
         table.add_row(
             _number(row["section"]),
-            Text(row["address"]),
+            Text(short(row["address"], name)),
             _number(row["per_second"]),
             Text(f"{100 * row['share']:.0f} %"),
             Text("yes" if row["pinned_to"] else ""),
