@@ -62,11 +62,11 @@ def frame(seen: Seen, width: int, height: int | None) -> RenderableType:
     if seen.trouble:
         problems.insert(0, f"! {seen.trouble}")
     running = [job for job in seen.jobs if job["state"] not in ("done", "aborted")]
-    rooms = _rooms(seen, len(problems), len(running), width, height)
+    wide = _is_wide(seen, width)
+    rooms = _rooms(seen, len(problems), len(running), wide, height)
     parts: list[RenderableType] = [*_head(seen, width)]
     parts += [_line(text, width, "bold red") for text in _cut(problems, rooms["problems"])]
-    wide = width >= _WIDE
-    room = (width - _REPLICA_CELLS - _HOT_CELLS - 4) // 2 if wide else width - _REPLICA_CELLS
+    room = width - _REPLICA_CELLS
     tables: list[RenderableType] = []
     if rooms["nodes"]:
         tables.append(_nodes(seen, rooms["nodes"], width - _NODE_CELLS))
@@ -79,6 +79,13 @@ def frame(seen: Seen, width: int, height: int | None) -> RenderableType:
     if rooms["jobs"]:
         tables.append(_jobs(running, rooms["jobs"]))
     return Group(*parts, *(part for table in tables for part in (Text(), table)))
+
+
+def _is_wide(seen: Seen, width: int) -> bool:
+    """Whether replicas and hot sections fit beside each other."""
+    rows = (*seen.report["replicas"], *seen.hot)
+    longest = max((len(row["address"]) for row in rows), default=0)
+    return width >= max(_WIDE, _REPLICA_CELLS + _HOT_CELLS + 2 * longest)
 
 
 def _beside(tables: Sequence[RenderableType]) -> Table:
@@ -111,7 +118,7 @@ _HEADINGS = {"nodes": 2, "replicas": 2, "hot": 2, "jobs": 2, "problems": 0}
 _LEAST_FIRST = ("hot", "jobs", "replicas", "nodes", "problems")
 
 
-def _rooms(seen: Seen, problems: int, jobs: int, width: int, height: int | None) -> dict[str, int]:
+def _rooms(seen: Seen, problems: int, jobs: int, wide: bool, height: int | None) -> dict[str, int]:
     """How many rows each part may have; who has most gives first, as far as one."""
     there = {
         "problems": problems,
@@ -120,7 +127,7 @@ def _rooms(seen: Seen, problems: int, jobs: int, width: int, height: int | None)
         "hot": min(_HOT if height is None else height, len(seen.hot)),
         "jobs": jobs,
     }
-    rooms, wide = dict(there), width >= _WIDE
+    rooms = dict(there)
     while height is not None and _lines(rooms, there, wide) > height and max(rooms.values()) > 1:
         most = max(rooms, key=lambda name: (rooms[name], name))
         rooms[most] -= 1

@@ -109,6 +109,9 @@ def test_a_wide_terminal_has_replicas_and_hot_sections_side_by_side() -> None:
     (line,) = [line for line in drawn(seen(), 120, 40) if "REPLICA" in line]
     assert "HOT SECTION" in line
     assert not any("REPLICA" in line and "HOT" in line for line in drawn(seen(), 80, 24))
+    what = seen()
+    what.hot[0]["address"] = "a-long-name-of-a-node.in-a-long-domain:7420"
+    assert not any("REPLICA" in line and "HOT" in line for line in drawn(what, 120, 40))
 
 
 def test_what_is_left_out_is_counted() -> None:
