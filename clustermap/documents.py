@@ -107,6 +107,10 @@ class Fields:
         """The same, None where the field is missing."""
         return self.one(name, build) if self.has(name) else None
 
+    def maybe_many(self, name: str, build: Callable[["Fields"], T]) -> tuple[T, ...]:
+        """A list of objects, empty where the field is missing."""
+        return self.many(name, build) if name in self._left else ()
+
     def finish(self) -> None:
         """Raise ValueError if a field has not been read: it would be lost in the next write."""
         if self._left:

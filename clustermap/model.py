@@ -143,11 +143,39 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class Joint:
+    """The replicas and quorum sizes that a Set is to have, while they and the old ones count."""
+
+    replicas: tuple[Replica, ...]
+    r: int
+    w: int
+
+    def __post_init__(self) -> None:
+        check_replicas("joint", self.replicas)
+        _ = self.quorum  # refuses sizes that do not meet
+
+    @property
+    def quorum(self) -> Quorum:
+        return Quorum(len(self.replicas), self.r, self.w)
+
+    def fields(self) -> dict[str, object]:
+        replicas = [replica.fields() for replica in self.replicas]
+        return {"replicas": replicas, "r": self.r, "w": self.w}
+
+    @classmethod
+    def read(cls, fields: Fields) -> "Joint":
+        replicas = fields.many("replicas", Replica.read)
+        return cls(replicas, fields.integer("r", 1, U64_MAX), fields.integer("w", 1, U64_MAX))
+
+
+@dataclass(frozen=True, slots=True)
 class SetSpec:
     """A Set: its sections, the replicas that keep them, and its quorum sizes.
 
     ranges: by rising section, apart from each other; none while the Set is being filled or emptied.
-    membership: version of the list of replicas, from 1; replicas refuse requests of older ones.
+    membership: version of what decides who is counted, from 1; replicas refuse requests of any
+    other. joint: the new ones, while every quorum must be met among the old and among the new;
+    learners: newcomers that are being filled and never counted (membership.py).
     """
 
     name: str
@@ -156,11 +184,15 @@ class SetSpec:
     r: int
     w: int
     membership: int = 1
+    joint: Joint | None = None
+    learners: tuple[Replica, ...] = ()
 
     def __post_init__(self) -> None:
         check_name("Set", self.name)
         check_ranges(f"Set {self.name!r}", self.ranges)
         check_replicas(self.name, self.replicas)
+        check_replicas(self.name, self.learners)
+        _check_stores(self)
         if not 1 <= self.membership <= U64_MAX:
             raise ValueError(f"membership must be in 1..2^64-1, not {self.membership}")
         _ = self.quorum  # refuses sizes that do not meet
@@ -188,6 +220,8 @@ class SetSpec:
                 "r": self.r,
                 "w": self.w,
                 "membership": self.membership,
+                **({"joint": self.joint.fields()} if self.joint else {}),
+                **({"learners": [one.fields() for one in self.learners]} if self.learners else {}),
             }
         )
 
@@ -220,6 +254,8 @@ class SetSpec:
             fields.integer("r", 1, U64_MAX),
             fields.integer("w", 1, U64_MAX),
             fields.integer("membership", 1, U64_MAX),
+            fields.maybe("joint", Joint.read),
+            fields.maybe_many("learners", Replica.read),
         )
 
 
@@ -416,6 +452,23 @@ def check_replicas(name: str, replicas: Sequence[Replica]) -> None:
 def check_id(what: str, value: int) -> None:
     if not 1 <= value <= U64_MAX:
         raise ValueError(f"{what} must be in 1..2^64-1, not {value}")
+
+
+def _check_stores(spec: SetSpec) -> None:
+    """A store counts once in a quorum, and is one and the same wherever it is named."""
+    new = spec.joint.replicas if spec.joint else ()
+    known: dict[int, Replica] = {}
+    for replicas in (spec.replicas, new, spec.learners):
+        stores = [replica.store_id for replica in replicas]
+        if len(set(stores)) != len(stores):
+            raise ValueError(f"replicas of Set {spec.name!r} share a store: {replicas}")
+        for replica in replicas:
+            if known.setdefault(replica.store_id, replica) != replica:
+                raise ValueError(f"Set {spec.name!r}: one store is two replicas: {replica}")
+    counted = {replica.store_id for replica in (*spec.replicas, *new)}
+    learning = [one for one in spec.learners if one.store_id in counted]
+    if learning:
+        raise ValueError(f"Set {spec.name!r}: {learning[0].name!r} cannot learn and be counted")
 
 
 def _check_range(what: str, first: int, last: int) -> None:

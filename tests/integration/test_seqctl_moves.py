@@ -16,7 +16,14 @@ import pytest
 
 from clustermap.coordinator import Coordinator
 from clustermap.jobs import Job, Move, State, job_key
-from clustermap.model import DEFAULT_SET, Assignments, SetSpec, assignments_key, set_key
+from clustermap.model import (
+    DEFAULT_SET,
+    Assignments,
+    SetSpec,
+    assignments_key,
+    nodes_prefix,
+    set_key,
+)
 from clustermap.ranges import Range
 from one_store.children import eventually
 from one_store.world import SECTIONS, OneStore
@@ -181,7 +188,8 @@ def test_a_move_is_planned_before_there_are_nodes_and_started_after(
     assert (refused.code, "no live node" in refused.err) == (3, True)
 
     node = world.alloc("--set", B)
-    node.ready()  # idle, and ready for what comes
+    node.ready()  # idle, and ready for what comes; it registers in its own time
+    eventually(lambda: keys(world, nodes_prefix(B)), "its registration")
     assert seqctl("move", "start", "move-1").code == 2  # not confirmed
     assert seqctl("move", "start", "move-1", "--dry-run").code == 0
     assert job(world).state is State.PLANNED

@@ -22,6 +22,7 @@ from clustermap.model import (
     Assignments,
     Cluster,
     Floor,
+    Joint,
     Owner,
     Quorum,
     Replica,
@@ -78,17 +79,22 @@ def batched(ends: list[int]) -> list[tuple[int, int]]:
 
 
 @st.composite
-def replica_lists(draw: st.DrawFn) -> tuple[Replica, ...]:
-    names = draw(st.lists(NAMES, min_size=1, max_size=5, unique=True))
-    return tuple(Replica(name, draw(TEXTS), draw(IDS)) for name in names)
+def sets(draw: st.DrawFn) -> SetSpec:
+    ids = st.lists(IDS, min_size=1, max_size=7, unique=True)
+    stores = [Replica(f"{draw(NAMES)[:60]}-{n}", draw(TEXTS), n) for n in draw(ids)]
+    old, r, w = draw(sizes(stores))
+    joint = draw(st.none() | sizes(stores).map(lambda sized: Joint(*sized)))
+    counted = {*old, *(joint.replicas if joint else ())}
+    learners = tuple(store for store in stores if store not in counted)
+    return SetSpec(draw(NAMES), draw(ranges()), old, r, w, draw(IDS), joint, learners)
 
 
 @st.composite
-def sets(draw: st.DrawFn) -> SetSpec:
-    replicas = draw(replica_lists())
-    r = draw(st.integers(1, len(replicas)))
-    w = draw(st.integers(len(replicas) - r + 1, len(replicas)))
-    return SetSpec(draw(NAMES), draw(ranges()), replicas, r, w, draw(IDS))
+def sizes(draw: st.DrawFn, stores: list[Replica]) -> tuple[tuple[Replica, ...], int, int]:
+    """Some of the stores, and quorums of them that meet."""
+    some = draw(st.lists(st.sampled_from(stores), min_size=1, max_size=5, unique=True))
+    r = draw(st.integers(1, len(some)))
+    return tuple(some), r, draw(st.integers(len(some) - r + 1, len(some)))
 
 
 @st.composite

@@ -12,6 +12,7 @@ from clustermap.model import (
     Assignments,
     Cluster,
     Floor,
+    Joint,
     Quorum,
     Replica,
     SetSpec,
@@ -138,6 +139,30 @@ def test_a_set_without_a_meeting_quorum_is_refused() -> None:
         SetSpec("s", (Range(0, 1),), replicas, 1, 2)
     with pytest.raises(ValueError, match="share a name"):
         SetSpec("s", (Range(0, 1),), (replicas[0], replicas[0]), 2, 2)
+
+
+def test_a_set_that_changes_its_replicas_says_so_and_any_other_is_written_as_before() -> None:
+    old = tuple(Replica(f"store-{i}", f"h{i}:1", i + 1) for i in range(3))
+    new = (*old[:2], Replica("store-3", "h3:1", 4))
+    plain = SetSpec("s", (Range(0, 1),), old, 2, 2)
+    assert not {"joint", "learners"} & json.loads(plain.to_json()).keys()
+    joint = SetSpec("s", (Range(0, 1),), old, 2, 2, 2, Joint(new, 2, 2))
+    learning = SetSpec("s", (Range(0, 1),), old, 2, 2, 1, None, new[2:])
+    for spec in (joint, learning):
+        assert SetSpec.from_json(spec.to_json()) == spec
+
+
+def test_a_store_that_would_count_twice_or_be_two_replicas_is_refused() -> None:
+    old = tuple(Replica(f"store-{i}", f"h{i}:1", i + 1) for i in range(3))
+    again, elsewhere = Replica("other", "h9:1", 1), Replica("store-0", "h9:1", 1)
+    with pytest.raises(ValueError, match="share a store"):
+        SetSpec("s", (Range(0, 1),), (*old, again), 3, 2)
+    with pytest.raises(ValueError, match="one store is two replicas"):
+        SetSpec("s", (Range(0, 1),), old, 2, 2, 2, Joint((elsewhere,), 1, 1))
+    with pytest.raises(ValueError, match="cannot learn and be counted"):
+        SetSpec("s", (Range(0, 1),), old, 2, 2, 1, None, old[:1])
+    with pytest.raises(ValueError, match="1 \\+ 2 is not above 3"):
+        Joint(old, 1, 2)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "-a", "é", "a\n", "x" * 64, ".."])
