@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 
@@ -30,6 +30,8 @@ from storesvr.servicer import add_to_server
 __all__ = ["StoreService", "add_to_server", "open_service"]
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def open_service(
@@ -105,7 +107,6 @@ class StoreService:
         max_waiting: int = MAX_WAITING,
     ) -> None:
         self.metrics = StoreMetrics(registry or CollectorRegistry())
-        self.identity = replica.identity
         self.left_quorum = left_quorum
         self._replica = replica
         self._engine = engine
@@ -119,6 +120,11 @@ class StoreService:
         self.metrics.records.set_function(lambda: replica.sections)
         self.metrics.fence_version.set_function(lambda: replica.fence_version)
         self.metrics.leases.set_function(lambda: replica.live_leases(now_ns()))
+
+    @property
+    def identity(self) -> Identity:
+        """With the membership that is adopted by now."""
+        return self._replica.identity
 
     @property
     def out_of_quorum(self) -> str:
@@ -142,10 +148,8 @@ class StoreService:
         with self._request("Fence", request.header):
             ranges = messages.ranges(request)
             sections = sum(max(0, last - first + 1) for first, last, _ in ranges)
-            answer = await self._commits.submit(
-                lambda: self._replica.fence(ranges, self._now_ns()),
-                sections=sections,
-                size=request.ByteSize(),
+            answer = await self._submit(
+                request, lambda: self._replica.fence(ranges, self._now_ns()), sections
             )
             return messages.fence_response(self.identity.store_id, answer)
 
@@ -153,10 +157,8 @@ class StoreService:
         """Raise max_seq of sections."""
         with self._request("Raise", request.header):
             entries = [(e.section, e.epoch, e.max_seq) for e in request.entries]
-            refused = await self._commits.submit(
-                lambda: self._replica.raise_max(request.incarnation, entries),
-                sections=len(entries),
-                size=request.ByteSize(),
+            refused = await self._submit(
+                request, lambda: self._replica.raise_max(request.incarnation, entries), len(entries)
             )
             return pb.RaiseResponse(
                 store_id=self.identity.store_id, refused=messages.epoch_ranges(refused)
@@ -166,10 +168,8 @@ class StoreService:
         """Give sections up."""
         with self._request("Release", request.header):
             entries = [(e.section, e.epoch, e.snapshot) for e in request.entries]
-            refused = await self._commits.submit(
-                lambda: self._replica.release(request.incarnation, entries),
-                sections=len(entries),
-                size=request.ByteSize(),
+            refused = await self._submit(
+                request, lambda: self._replica.release(request.incarnation, entries), len(entries)
             )
             return pb.ReleaseResponse(
                 store_id=self.identity.store_id, refused=messages.epoch_ranges(refused)
@@ -177,12 +177,13 @@ class StoreService:
 
     async def put_at_least(self, request: pb.PutAtLeastRequest) -> pb.PutAtLeastResponse:
         """Raise records to those of another replica."""
-        with self._request("PutAtLeast", request.header):
+        with self._request("PutAtLeast", request.header, counting=False):
             entries = [messages.stored_record(record) for record in request.records]
-            raised = await self._commits.submit(
+            raised = await self._submit(
+                request,
                 lambda: self._replica.put_at_least(entries),
-                sections=len(entries),
-                size=request.ByteSize(),
+                len(entries),
+                counting=False,
             )
             return pb.PutAtLeastResponse(store_id=self.identity.store_id, raised=raised)
 
@@ -204,7 +205,7 @@ class StoreService:
 
     async def scan(self, request: pb.ScanRequest) -> pb.ScanResponse:
         """Records in order."""
-        with self._request("Scan", request.header):
+        with self._request("Scan", request.header, counting=False):
             found, following = self._replica.scan(
                 request.first,
                 request.last,
@@ -219,7 +220,7 @@ class StoreService:
 
     async def digest(self, request: pb.DigestRequest) -> pb.DigestResponse:
         """Digests of chunks of sections."""
-        with self._request("Digest", request.header):
+        with self._request("Digest", request.header, counting=False):
             chunks = self._replica.digest(request.first, request.last, request.chunk)
             return pb.DigestResponse(
                 store_id=self.identity.store_id,
@@ -232,21 +233,53 @@ class StoreService:
     async def info(self, request: pb.InfoRequest) -> pb.InfoResponse:
         """Identity and counters. Answers any membership, and also a request without a header."""
         header = request.header
-        if header.cluster or header.set:
-            header = pb.StoreHeader(
-                cluster=header.cluster, set=header.set, membership=self.identity.membership
-            )
-        else:
-            header = messages.header_of(self.identity)
-        with self._request("Info", header):
+        with self._answering("Info"):
+            if header.cluster or header.set:
+                messages.check_home(header, self.identity)
             return messages.info_response(self._replica, self._now_ns())
 
+    async def adopt(self, request: pb.AdoptRequest) -> pb.AdoptResponse:
+        """Take over a later version of the membership."""
+        header = request.header
+        with self._answering("Adopt"):
+            messages.check_home(header, self.identity)
+            await self._commits.submit(
+                lambda: self._replica.adopt(
+                    header.membership,
+                    request.store_id,
+                    self._now_ns(),
+                    learning=request.learning,
+                    retired=request.retired,
+                ),
+                sections=0,
+                size=request.ByteSize(),
+            )
+            return pb.AdoptResponse(store_id=self.identity.store_id)
+
+    async def _submit(
+        self, request: Any, stage: Callable[[], T], sections: int, *, counting: bool = True
+    ) -> T:
+        """What `stage` returns, unless another membership has been adopted by its turn."""
+
+        def staged() -> T:
+            messages.check_header(request.header, self.identity, counting=counting)
+            return stage()
+
+        return await self._commits.submit(staged, sections=sections, size=request.ByteSize())
+
     @contextmanager
-    def _request(self, rpc: str, header: pb.StoreHeader) -> Iterator[None]:
+    def _request(
+        self, rpc: str, header: pb.StoreHeader, *, counting: bool = True
+    ) -> Iterator[None]:
+        with self._answering(rpc):
+            messages.check_header(header, self.identity, counting=counting)
+            yield
+
+    @contextmanager
+    def _answering(self, rpc: str) -> Iterator[None]:
         outcome: Any = "cancelled"
         try:
             self._commits.check_open()
-            messages.check_header(header, self.identity)
             yield
             outcome = "ok"
         except ReplicaFailed as error:
