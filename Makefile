@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: run cluster test test-pure test-integration test-e2e check fix gen sim mutants model soak \
-	bench clean venv
+	reshard bench clean venv
 .DELETE_ON_ERROR:
 
 venv: $(STAMP)
@@ -87,6 +87,13 @@ soak: REPORT ?=
 soak: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m real_cluster.soak --minutes $(MINUTES) \
 		$(SEED:%=--seed %) $(REPORT:%=--report %)
+
+# A Set split in two and merged back under load, over and over, with a kill -9 every KILL_S seconds
+# (none: no kills).
+reshard: KILL_S ?= 3
+reshard: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m real_cluster.resharding --minutes $(MINUTES) \
+		$(SEED:%=--seed %) $(if $(filter none,$(KILL_S)),--no-kills,--kill-s $(KILL_S))
 
 # What numbers cost here and elsewhere, side by side (docs/BENCHMARKS.md). ROUNDS=, SECONDS= of each
 # measurement, ONLY= names of cases and contestants; tables, figures and plots are in REPORT.

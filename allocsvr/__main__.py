@@ -44,6 +44,7 @@ from svrprocess.etcd_options import ETCD_OPTIONS, etcd_options
 from svrprocess.failures import OK, NotDone, WrongUsage
 from svrprocess.health import node_service
 from svrprocess.listening import serve_metrics
+from svrprocess.measures import new_registry
 from svrprocess.options import Option
 from svrprocess.signals import Stop
 from svrprocess.values import (
@@ -125,7 +126,7 @@ async def serve_node(args: argparse.Namespace, *, is_worker: bool = False) -> in
     _check(args)
     front = NodeFront()
     address = front.bind(args.listen)  # before anything else is touched
-    registry = CollectorRegistry()
+    registry = new_registry("allocsvr")
     serve_metrics(args.metrics, registry)
     incarnation = secrets.randbits(64) or 1
     logger.info("event=started incarnation=%016x listen=%s", incarnation, address)
@@ -134,7 +135,7 @@ async def serve_node(args: argparse.Namespace, *, is_worker: bool = False) -> in
             parent = asyncio.create_task(end_with_input(stop))
             stack.callback(parent.cancel)
         await stack.enter_async_context(front.open(node_service(incarnation)))
-        joined = await stop.unless(_join(args, stack))
+        joined = await stop.unless(_join(args, registry, stack))
         if joined is None:
             return OK
         coordinator, (cluster, spec) = joined
@@ -153,10 +154,10 @@ async def serve_node(args: argparse.Namespace, *, is_worker: bool = False) -> in
 
 
 async def _join(
-    args: argparse.Namespace, stack: AsyncExitStack
+    args: argparse.Namespace, registry: CollectorRegistry, stack: AsyncExitStack
 ) -> tuple[Coordinator, tuple[Cluster, SetSpec]]:
     """The map, and what it says of our Set, however long that takes."""
-    coordinator = await stack.enter_async_context(cluster_map(etcd_options(args)))
+    coordinator = await stack.enter_async_context(cluster_map(etcd_options(args), registry))
     return coordinator, await joining.patiently(lambda: joining.read(coordinator, args.set))
 
 

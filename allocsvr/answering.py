@@ -25,6 +25,8 @@ PAUSE_S = 0.1
 class Batch:
     """Entries of one request. counts: one per uid, or empty (each 1; always so for current).
 
+    floors: what each uid is to be advanced to, by at most max_jump; of no other kind of request.
+
     forward: entries of other owners may be sent on to them (the caller has no routing table).
     version: of the caller's routing table, 0 if it has none.
     """
@@ -34,16 +36,20 @@ class Batch:
     counts: Sequence[int] = ()
     forward: bool = False
     version: int = 0
+    floors: Sequence[int] = ()
+    max_jump: int = 0
 
     def only(self, indexes: Sequence[int]) -> "Batch":
         """The same for some of the entries."""
-        uids, counts = self.uids, self.counts
+        uids, counts, floors = self.uids, self.counts, self.floors
         return Batch(
             self.current,
             [uids[i] for i in indexes],
             [counts[i] for i in indexes] if counts else (),
             self.forward,
             self.version,
+            [floors[i] for i in indexes] if floors else (),
+            self.max_jump,
         )
 
 
@@ -85,6 +91,8 @@ class Answering:
         now_ns = self._now_ns()
         if batch.current:
             return self._ledger.current_batch(batch.uids, now_ns)
+        if batch.floors:
+            return self._ledger.advance_batch(batch.uids, batch.floors, batch.max_jump, now_ns)
         answers = self._ledger.next_batch(batch.uids, batch.counts, now_ns)
         self._numbers.inc(answers.numbers)
         return answers
@@ -199,6 +207,10 @@ class Answering:
         """Entries of another owner; what it refuses for not being the owner stays refused."""
         self._node.metrics.forwarded.inc(len(indexes))
         own = batch.only(indexes)
+        if own.floors:
+            return indexes, await self._peers.advance(
+                address, own.uids, own.floors, own.max_jump, timeout_s
+            )
         ask = self._peers.current if batch.current else self._peers.next
         return indexes, await ask(address, own.uids, own.counts, timeout_s)
 
@@ -225,6 +237,7 @@ def merge(whole: Answers, indexes: Sequence[int], part: Answers) -> None:
         if part.exact:
             whole.exact[index] = part.exact[at]
     whole.failures += [(indexes[at], reason) for at, reason in part.failures]
+    whole.bounds.update((indexes[at], bound) for at, bound in part.bounds.items())
 
 
 def pick(whole: Answers, indexes: Sequence[int]) -> Answers:

@@ -31,10 +31,11 @@ VECTOR_FROM = 24
 class Answers:
     """Entries of one batch, by index; an entry that failed or waits has seq 0 and epoch 0.
 
-    numbers: how many were taken, all together.
+    numbers: how many were taken, all together. bounds: what entries that failed with
+    JUMP_TOO_LARGE could have asked for at most.
     """
 
-    __slots__ = ("epochs", "exact", "failures", "numbers", "seqs", "waiting")
+    __slots__ = ("bounds", "epochs", "exact", "failures", "numbers", "seqs", "waiting")
 
     def __init__(self, size: int) -> None:
         self.numbers = 0
@@ -42,6 +43,7 @@ class Answers:
         self.epochs = [0] * size
         self.exact: list[bool] = []
         self.failures: list[tuple[int, str]] = []  # (index, reason)
+        self.bounds: dict[int, int] = {}
         self.waiting: list[int] = []  # indexes whose window is used up
 
 
@@ -142,6 +144,42 @@ class Ledger:
                 continue
             answers.seqs[index], answers.exact[index] = section.current(uid % size)
             answers.epochs[index] = section.epoch
+        return answers
+
+    def advance_batch(
+        self, uids: Sequence[int], floors: Sequence[int], max_jump: int, now_ns: int
+    ) -> Answers:
+        """Raise cur_seq of uids[i] to floors[i] where it is lower, by at most max_jump.
+
+        What comes back as its seq is cur_seq after that, and durable.
+        """
+        answers = Answers(len(uids))
+        lapsed = not self.lease.held(now_ns)
+        size, limit = self.layout.section_size, self.layout.uid_limit
+        for index, (uid, floor) in enumerate(zip(uids, floors, strict=True)):
+            if uid >= limit:
+                answers.failures.append((index, "UID_OUT_OF_RANGE"))
+                continue
+            section = self.sections.get(uid // size)
+            if lapsed or section is None or not section.serving:
+                answers.failures.append((index, self.why_not(uid // size, lapsed)))
+                continue
+            stands, _ = section.current(uid % size)
+            bound = min(stands + max_jump, section.seq_limit)
+            if floor > max(stands, bound):
+                answers.failures.append((index, "JUMP_TOO_LARGE"))
+                answers.bounds[index] = bound
+                continue
+            try:
+                reached = section.advance(uid % size, floor)
+            except MemoryError:
+                answers.failures.append((index, "OVERLOADED"))
+                continue
+            if reached:
+                answers.seqs[index] = max(stands, floor)
+                answers.epochs[index] = section.epoch
+            else:
+                answers.waiting.append(index)
         return answers
 
     def why_not(self, section: int, lapsed: bool) -> str:

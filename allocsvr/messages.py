@@ -7,7 +7,7 @@ from google.rpc import status_pb2
 
 from allocsvr.answering import Batch
 from seqsvr.errors import reason_value
-from seqsvr.sections import MAX_BATCH, MAX_COUNT
+from seqsvr.sections import MAX_BATCH, MAX_COUNT, MAX_JUMP
 from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.wire import refusal
 
@@ -74,15 +74,18 @@ class Refused(Exception):
 
 
 def explained(
-    batch: Batch, index: int, reason: str, *, section_size: int, uid_limit: int
+    batch: Batch, index: int, reason: str, bound: int, *, section_size: int, uid_limit: int
 ) -> Refused:
-    """Why the entry at `index` failed, in words."""
+    """Why the entry at `index` failed, in words. bound: of its answer, where that has one."""
     uid = batch.uids[index]
     if reason == "UID_OUT_OF_RANGE":
         return Refused(reason, f"uid {uid} must be below {uid_limit}", "uid", uid_limit)
     if reason == "COUNT_OUT_OF_RANGE":
         text = f"count {batch.counts[index]} must be in 1..{MAX_COUNT}"
         return Refused(reason, text, "count", MAX_COUNT)
+    if reason == "JUMP_TOO_LARGE":
+        text = f"uid {uid} can be advanced to {bound} at most by a max_jump of {batch.max_jump}"
+        return Refused(reason, f"{text}, not to {batch.floors[index]}", "at_least", bound)
     if reason == "SEQUENCE_EXHAUSTED":
         return Refused(reason, f"uid {uid} has no numbers left")
     text = f"section {uid // section_size} of uid {uid}: {_TEXTS.get(reason, reason)}"
@@ -104,6 +107,18 @@ def current_batch(request: pb.BatchGetCurSeqRequest) -> Batch:
     uids = request.uids
     check_size(len(uids))
     return Batch(True, uids, (), forwards(request), request.route_version)
+
+
+def advance_batch(request: pb.AdvanceSeqRequest) -> Batch:
+    """Raises Refused where the batch as a whole is out of bounds."""
+    uids, floors = request.uids, request.at_least
+    check_size(len(uids))
+    if len(floors) != len(uids):
+        text = f"at_least has {len(floors)} entries, uids {len(uids)}: it needs as many"
+        raise Refused("MALFORMED", text, "at_least", len(uids))
+    max_jump = request.max_jump if request.HasField("max_jump") else MAX_JUMP
+    forward, version = forwards(request), request.route_version
+    return Batch(False, uids, (), forward, version, floors, max_jump)
 
 
 def check_size(size: int) -> None:

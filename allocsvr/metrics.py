@@ -88,6 +88,20 @@ class Metrics:
             "Smallest window (numbers to max_seq) left in a serving section.",
             registry=r,
         )
+        self.space_used = Gauge(
+            "seqsvr_number_space_used_ratio",
+            "Highest max_seq of the sections here, as a fraction of seq_limit.",
+            registry=r,
+        )
+        self.unserved = Gauge(
+            "seqsvr_sections_unserved",
+            "Sections that are this node's by the map, are to stay so, and are not served.",
+            registry=r,
+        )
+        self.waiting = Gauge(
+            "seqsvr_waiting_entries", "Entries that wait for a section to be served.", registry=r
+        )
+        self.info = Gauge("seqsvr_node_info", "1.", ["set", "incarnation", "address"], registry=r)
         self.route_version = Gauge(
             "seqsvr_route_version", "Version of the routing table.", registry=r
         )

@@ -30,7 +30,7 @@ from clustermap.clock import Clock
 from clustermap.coordinator import Coordinator
 from clustermap.errors import MapUnavailable
 from clustermap.model import Assignments, Floor, assignments_key
-from clustermap.spans import Range
+from clustermap.ranges import Range
 from seqsvr.invariants import BrokenInvariant
 
 logger = logging.getLogger(__name__)

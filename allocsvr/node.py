@@ -46,6 +46,7 @@ from allocsvr.waiting import Waiting
 from allocsvr.winning import CHUNK, Winning
 from clustermap.clock import Clock
 from clustermap.coordinator import Coordinator, Versioned, follow
+from clustermap.documents import hex64
 from clustermap.model import Assignments, Cluster, Owner, Replica, SetSpec
 from seqsvr.invariants import BrokenInvariant
 from seqsvr.routing import Router, RoutingTable
@@ -499,7 +500,15 @@ class AllocNode:
         def in_state(state: State) -> float:
             return sum(s.state is state for s in list(ledger.sections.values()))
 
+        def space_used() -> float:
+            highest = max((s.max_seq for s in list(ledger.sections.values())), default=0)
+            return highest / self.cluster.seq_limit
+
         metrics.lease_left.set_function(lease_left)
+        metrics.space_used.set_function(space_used)
+        metrics.unserved.set_function(lambda: self.unserved)
+        metrics.waiting.set_function(lambda: self.waiting.count)
+        metrics.info.labels(self.spec.name, hex64(self.incarnation), self.address).set(1)
         metrics.window_left.set_function(window_left)
         for state in State:
             metrics.sections.labels(state.value).set_function(partial(in_state, state))

@@ -46,6 +46,24 @@ class Peers:
         answers.exact = list(response.exact)
         return answers
 
+    async def advance(
+        self,
+        address: str,
+        uids: Sequence[int],
+        floors: Sequence[int],
+        max_jump: int,
+        timeout_s: float,
+    ) -> Answers:
+        """As `next`, for numbers that are raised to a floor."""
+        request = pb.AdvanceSeqRequest(
+            uids=uids, at_least=floors, max_jump=max_jump, forwarded=True
+        )
+        method = partial(self._stub(address).AdvanceSeq, timeout=timeout_s)
+        try:
+            return _answers(await call(method, request, address), len(uids))
+        except RpcFailed as failed:
+            return _failed(len(uids), failed)
+
     async def aclose(self) -> None:
         await asyncio.gather(*(channel.close() for channel in self._channels.values()))
         self._channels.clear()
@@ -59,12 +77,15 @@ class Peers:
         return alloc_pb2_grpc.AllocStub(channel)  # type: ignore[no-untyped-call]
 
 
-def _answers(response: pb.BatchGetSeqResponse | pb.BatchGetCurSeqResponse, size: int) -> Answers:
+def _answers(
+    response: pb.BatchGetSeqResponse | pb.BatchGetCurSeqResponse | pb.AdvanceSeqResponse, size: int
+) -> Answers:
     answers = Answers(size)
     answers.seqs = list(response.seqs)
     epochs = list(response.epochs)
     answers.epochs = epochs if len(epochs) == size else (epochs[:1] or [0]) * size
     answers.failures = [(error.index, reason_name(error.reason)) for error in response.errors]
+    answers.bounds = {error.index: error.bound for error in response.errors if error.bound}
     for index, _ in answers.failures:
         answers.epochs[index] = 0
     return answers

@@ -8,9 +8,13 @@ was really handed out; a distance of 0 that it is a ceiling. A section that star
 has base = found; one that starts from a snapshot asks for a window above its highest number in use,
 not above `found`, or every graceful restart would lift max_seq by a step (SEQ-5).
 
-Obligations: `take` never passes max_seq, which is durable on W replicas before it gets here
-(SEQ-3), and it runs to completion, so check and increment are one step. When any uid crosses the
-low-water mark, half a step below max_seq, the section is *hungry* and says so once; the owner
+A uid that is `advance`d counts as one that was handed all numbers up to its floor, and so does to
+`current`. Others of the section are not moved by it, as long as somebody has the counters; an owner
+that starts from the ceiling starts them all from above the greatest floor.
+
+Obligations: `take` and `advance` never pass max_seq, which is durable on W replicas before it gets
+here (SEQ-3), and they run to completion, so check and increment are one step. When any uid crosses
+the low-water mark, half a step below max_seq, the section is *hungry* and says so once; the owner
 raises max_seq in the background. `raised` only ever lifts.
 
 The step follows demand: it doubles from one raise to the next as long as a section asks more than
@@ -138,6 +142,26 @@ class Section:
         cells[place] = after
         self.taken += count
         return self.base + distance + 1
+
+    def advance(self, index: int, at_least: int) -> bool:
+        """Raise cur_seq of a uid to at_least (in 0..seq_limit), if it is lower.
+
+        False: the window does not reach there yet, and nothing was changed. Raises MemoryError.
+        """
+        distance = at_least - self.base
+        if distance <= 0:
+            return True
+        if self._at < 0:
+            self._settle()
+        place = self._at + index
+        cells = self._counters.cells  # type: ignore[union-attr]
+        if distance > cells[place]:
+            if distance > self._low:
+                self._answered = False  # nobody asks for more numbers: the step is to stay
+                if not self._fits(distance):
+                    return False
+            cells[place] = distance
+        return True
 
     def _fits(self, after: int) -> bool:
         """Past the low-water mark: get hungry, and say whether the window holds `after`."""

@@ -14,6 +14,7 @@ from allocsvr.answering import Answering, Batch, Later, pick
 from allocsvr.ledger import Answers
 from allocsvr.messages import (
     Refused,
+    advance_batch,
     compact,
     current_batch,
     explained,
@@ -33,7 +34,7 @@ from seqsvr.wire import table_to_wire
 logger = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Alloc"].full_name
-_WITH_ENTRIES = ("GetSeq", "GetCurSeq", "BatchGetSeq", "BatchGetCurSeq", "Session")
+_WITH_ENTRIES = ("GetSeq", "GetCurSeq", "BatchGetSeq", "BatchGetCurSeq", "AdvanceSeq", "Session")
 # The longest legal request is about 60 KB; what is longer than this never reaches Python.
 MAX_MESSAGE_BYTES = 1 << 20
 # Refusals that are worth the size of a table: of others this node may know no better.
@@ -95,6 +96,7 @@ class AllocService:
                 pb.BatchGetCurSeqResponse,
                 self._batch_get_cur_seq,
             ),
+            "AdvanceSeq": (pb.AdvanceSeqRequest, pb.AdvanceSeqResponse, self._advance_seq),
             "GetRoute": (pb.GetRouteRequest, pb.GetRouteResponse, self._get_route),
         }
         methods = {
@@ -182,6 +184,15 @@ class AllocService:
         answers = await self._all("BatchGetCurSeq", batch, context)
         response = pb.BatchGetCurSeqResponse()
         self._fill_current("BatchGetCurSeq", response, batch, answers)
+        return response
+
+    async def _advance_seq(
+        self, request: pb.AdvanceSeqRequest, context: Any
+    ) -> pb.AdvanceSeqResponse:
+        batch = advance_batch(request)
+        answers = await self._all("AdvanceSeq", batch, context)
+        response = pb.AdvanceSeqResponse()
+        self._fill_next("AdvanceSeq", response, batch, answers)
         return response
 
     async def _get_route(self, request: pb.GetRouteRequest, _context: Any) -> pb.GetRouteResponse:
@@ -337,7 +348,11 @@ class AllocService:
     # -- answers -------------------------------------------------------------------------------
 
     def _fill_next(
-        self, rpc: str, response: pb.BatchGetSeqResponse, batch: Batch, answers: Answers
+        self,
+        rpc: str,
+        response: pb.BatchGetSeqResponse | pb.AdvanceSeqResponse,
+        batch: Batch,
+        answers: Answers,
     ) -> None:
         response.seqs.extend(answers.seqs)
         self._fill(rpc, response, batch, answers)
@@ -352,7 +367,7 @@ class AllocService:
     def _fill(
         self,
         rpc: str,
-        response: pb.BatchGetSeqResponse | pb.BatchGetCurSeqResponse,
+        response: pb.BatchGetSeqResponse | pb.BatchGetCurSeqResponse | pb.AdvanceSeqResponse,
         batch: Batch,
         answers: Answers,
     ) -> None:
@@ -367,22 +382,22 @@ class AllocService:
         errors = []
         for index, reason in answers.failures:
             self._metrics.errors.labels(rpc, reason).inc()
-            errors.append(self._explained(batch, index, reason).entry(index))
+            bound = answers.bounds.get(index, 0)
+            errors.append(self._explained(batch, index, reason, bound).entry(index))
         return errors
 
     def _refuse(self, batch: Batch, answers: Answers) -> NoReturn:
         """A single call fails as a whole."""
         index, reason = answers.failures[0]
-        refused = self._explained(batch, index, reason)
+        refused = self._explained(batch, index, reason, 0)
         if reason in _TABLE_HELPS and self._node.table:
             refused.table = self._wire_table()
         raise refused
 
-    def _explained(self, batch: Batch, index: int, reason: str) -> Refused:
+    def _explained(self, batch: Batch, index: int, reason: str, bound: int) -> Refused:
         cluster = self._node.cluster
-        return explained(
-            batch, index, reason, section_size=cluster.section_size, uid_limit=cluster.uid_limit
-        )
+        size, limit = cluster.section_size, cluster.uid_limit
+        return explained(batch, index, reason, bound, section_size=size, uid_limit=limit)
 
     def _newer(self, known: int, answers: Answers | None = None) -> pb.RoutingTable | None:
         """The table, for a caller whose own is old or led it here wrongly."""

@@ -13,8 +13,6 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry
-
 from arbitersvr.arbiter import Arbiter
 from arbitersvr.keeper import Options
 from arbitersvr.metrics import Metrics
@@ -28,6 +26,7 @@ from svrprocess.failures import OK, WrongUsage
 from svrprocess.front import Front
 from svrprocess.health import READY
 from svrprocess.listening import serve_metrics
+from svrprocess.measures import new_registry
 from svrprocess.options import Option
 from svrprocess.signals import Stop
 from svrprocess.values import LISTEN, OPTIONAL_LISTEN, integer, number, seconds
@@ -91,10 +90,10 @@ async def _serve(args: argparse.Namespace) -> int:
     options, etcd = _options(args), etcd_options(args)
     front = Front()
     address = front.bind(args.listen)  # before anything else is touched
-    registry = CollectorRegistry()
+    registry = new_registry("arbitersvr")
     serve_metrics(args.metrics, registry)
     prober = HealthProber(args.probe_timeout_s)
-    async with cluster_map(etcd) as coordinator:
+    async with cluster_map(etcd, registry) as coordinator:
         candidate = address.encode()
         arbiter = Arbiter(coordinator, BootClock(), prober, Metrics(registry), options, candidate)
         try:

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from clustermap.model import Assignments, SetSpec
 from clustermap.nodes import Node
-from clustermap.spans import Range, gaps, minus, union
+from clustermap.ranges import Range
+from clustermap.spans import minus, union
 
 GATHER_NS = 300_000_000
 
@@ -43,7 +44,7 @@ class Grace:
     ) -> tuple[Range, ...]:
         """Sections not to be assigned yet; `until_ns` then says when to ask again."""
         self.until_ns = None
-        free = list(gaps(document.entries, spec.first, spec.last))
+        free = minus(spec.ranges, document.entries)
         strange = minus(free, self._known)
         if not strange or not any(node.leased and not node.draining for node in nodes):
             self._since_ns = None

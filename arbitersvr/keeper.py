@@ -233,7 +233,17 @@ class Keeper:
             state = "given_up" if gone else "leaving" if entry.leaving else "assigned"
             counts[state] += entry.last - entry.first + 1
         if self.spec is not None:
-            counts["unowned"] = self.spec.last - self.spec.first + 1 - sum(counts.values())
+            counts["unowned"] = self.spec.sections - sum(counts.values())
+        return counts
+
+    def nodes(self) -> dict[str, int]:
+        """How many there are by state: registered ones, and those given up, registered or not."""
+        given_up = self._detection.given_up
+        counts = {"live": 0, "draining": 0, "unleased": 0, "given_up": len(given_up)}
+        for incarnation, held in self._registered.items():
+            if held.node is not None and incarnation not in given_up:
+                state = "live" if held.node.leased else "unleased"
+                counts["draining" if held.node.draining else state] += 1
         return counts
 
     def _scene(self, spec: SetSpec, now_ns: int) -> Scene:

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from arbitersvr.detection import Outcome
+from arbitersvr.map_metrics import MapMetrics
 from clustermap.scene import CAUSES
 
 
@@ -37,13 +38,27 @@ class Metrics:
         self.sections = Gauge(
             "seqsvr_arbiter_sections", "Sections by state in the map.", ["set", "state"], registry=r
         )
+        self.nodes = Gauge(
+            "seqsvr_arbiter_nodes",
+            "Nodes by state: registered ones (live, draining, unleased), and those given up.",
+            ["set", "state"],
+            registry=r,
+        )
+        self.elections = Counter(
+            "seqsvr_arbiter_elections", "Elections won, and reigns over.", ["event"], registry=r
+        )
+        self.map = MapMetrics(r)
+        for event in ("won", "over"):
+            self.elections.labels(event)
         for outcome in Outcome:
             self.probes.labels(outcome.value)
         for change in ("written", "refused", "unknown"):
             self.changes.labels(change)
 
-    def see_set(self, name: str, sections: dict[str, int]) -> None:
-        """How the sections of a Set stand."""
+    def see_set(self, name: str, sections: dict[str, int], nodes: dict[str, int]) -> None:
+        """How the sections and the nodes of a Set stand."""
+        for state, count in nodes.items():
+            self.nodes.labels(name, state).set(count)
         for state, count in sections.items():
             self.sections.labels(name, state).set(count)
         for cause in CAUSES:
@@ -52,4 +67,7 @@ class Metrics:
     def lead(self, leads: bool) -> None:
         """The election was won or lost. What the loser knew of the Sets is not shown any more."""
         self.leader.set(leads)
+        self.elections.labels("won" if leads else "over").inc()
         self.sections.clear()
+        self.nodes.clear()
+        self.map.clear()

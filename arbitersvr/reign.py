@@ -37,6 +37,7 @@ async def _rule(office: Office) -> None:
         aclosing(follow(office.coordinator, "")) as pictures,
     ):
         async for picture in pictures:
+            office.metrics.map.see(picture)
             for name in _sets(picture) - tended.keys():
                 tended[name] = Tending(name, office, group)
                 group.create_task(tended[name].run())

@@ -166,7 +166,7 @@ class Tending:
         """Metrics, and a line for each node that is given up."""
         keeper, metrics = self._keeper, self._office.metrics
         metrics.rounds.labels(keeper.name).inc()
-        metrics.see_set(keeper.name, keeper.sections())
+        metrics.see_set(keeper.name, keeper.sections(), keeper.nodes())
         given_up = keeper.given_up
         for incarnation in given_up - self._given_up:
             metrics.given_up.labels(keeper.name).inc()

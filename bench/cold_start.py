@@ -96,6 +96,7 @@ def assign(directory: Path, running: Sequence[Store], incarnation: int) -> None:
         set_key,
     )
     from clustermap.nodes import Node
+    from clustermap.ranges import Range
     from seqsvr.v1 import store_pb2 as pb
     from seqsvr.v1 import store_pb2_grpc
 
@@ -116,7 +117,7 @@ def assign(directory: Path, running: Sequence[Store], incarnation: int) -> None:
         document = placement.reassign(document, 0, last, Node(incarnation, "127.0.0.1:1", SET))
         puts = {
             CLUSTER_KEY: cluster.to_json(),
-            set_key(SET): SetSpec(SET, 0, last, tuple(replicas), 2, 2).to_json(),
+            set_key(SET): SetSpec(SET, (Range(0, last),), tuple(replicas), 2, 2).to_json(),
             key: document.to_json(),
         }
         await coordinator.transact({}, puts)

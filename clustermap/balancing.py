@@ -10,7 +10,7 @@ constant loads there is a last move; a section so hot that it would only turn th
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from clustermap.spans import Range
+from clustermap.ranges import Range
 from clustermap.weights import Weights
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from clustermap.model import Assignment, Assignments
-from clustermap.spans import Range, Span, alike, gaps, minus, overlaps, union, within
+from clustermap.ranges import Range
+from clustermap.spans import Span, alike, gaps, minus, overlaps, union, within
 
 
 class Piece(NamedTuple):

@@ -63,6 +63,14 @@ class Fields:
         value = self._take(name)
         return value if isinstance(value, bool) else self._refuse(name, "true or false", value)
 
+    def mark(self, name: str) -> bool:
+        """Whether the field is there: true is all that it may say, false is not written."""
+        if not self.has(name):
+            return False
+        if not self.flag(name):
+            raise ValueError(f"{self._path}{name} is written only where it is true")
+        return True
+
     def integer(self, name: str, low: int, high: int) -> int:
         value = self._take(name)
         # bool is an int to Python, but not to JSON.
@@ -91,9 +99,13 @@ class Fields:
         """An object, through `build`."""
         return self._item(f"{self._path}{name}", self._take(name), build)
 
+    def has(self, name: str) -> bool:
+        """Whether the field is there and has not been read."""
+        return name in self._left
+
     def maybe(self, name: str, build: Callable[["Fields"], T]) -> T | None:
         """The same, None where the field is missing."""
-        return self.one(name, build) if name in self._left else None
+        return self.one(name, build) if self.has(name) else None
 
     def maybe_many(self, name: str, build: Callable[["Fields"], T]) -> tuple[T, ...]:
         """A list of objects, empty where the field is missing."""

@@ -4,6 +4,7 @@
     etcd_liveness.py   pure: a lease's end on our own clock, the order in which members are tried
     etcd_rpc.py        one member; errors come inward there
     etcd_endpoints.py  all members: deadlines, leaving out those that fail
+    etcd_metrics.py    what is counted of all that
     etcd_requests.py   the map's keys and transactions in etcd's words
     etcd_watch.py      a watch that outlives its member
     etcd_lease.py      keys that live as long as we do
@@ -22,11 +23,13 @@ from typing import Any
 
 import grpc
 from etcd3.etcdrpc import rpc_pb2 as pb
+from prometheus_client import CollectorRegistry
 
 from clustermap.coordinator import Change, Leadership, Listing, Registration
 from clustermap.errors import MapUnavailable
 from clustermap.etcd_endpoints import Endpoints
 from clustermap.etcd_lease import Bound, Lease, transaction
+from clustermap.etcd_metrics import EtcdMetrics
 from clustermap.etcd_options import EtcdOptions
 from clustermap.etcd_requests import Keyspace
 from clustermap.etcd_rpc import Endpoint, Metadata
@@ -42,24 +45,34 @@ _PAUSE_S = 0.1
 class EtcdCoordinator:
     """The port of clustermap.coordinator; `open` makes one."""
 
-    def __init__(self, options: EtcdOptions, credentials: grpc.ChannelCredentials | None) -> None:
+    def __init__(
+        self,
+        options: EtcdOptions,
+        credentials: grpc.ChannelCredentials | None,
+        registry: CollectorRegistry,
+    ) -> None:
         self._options = options
         self._keyspace = Keyspace(options.prefix)
-        self._endpoints = Endpoints(options, credentials)
+        self._metrics = EtcdMetrics(registry, options.endpoints)
+        self._endpoints = Endpoints(options, credentials, self._metrics)
         self._watches = Watches(self._endpoints, self._keyspace)
         self._bound: set[Bound] = set()
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, options: EtcdOptions) -> "EtcdCoordinator":
-        """A coordinator; etcd need not be reachable yet.
+    async def open(
+        cls, options: EtcdOptions, registry: CollectorRegistry | None = None
+    ) -> "EtcdCoordinator":
+        """A coordinator; etcd need not be reachable yet. registry: where it counts.
 
         Raises OSError where a file of the options cannot be read.
         """
-        return cls(options, await asyncio.to_thread(_credentials, options))
+        credentials = await asyncio.to_thread(_credentials, options)
+        return cls(options, credentials, registry or CollectorRegistry())
 
     async def get(self, prefix: str) -> Listing:
         self._require_open()
+        self._metrics.lists.inc()
         return self._keyspace.listing(await self._range(self._keyspace.range(prefix)))
 
     async def transact(
@@ -70,7 +83,7 @@ class EtcdCoordinator:
             if key.startswith(ELECTIONS_PREFIX):
                 raise _bound_to_its_holder(key)
         request = self._keyspace.transaction(expected, puts)
-        answer = await self._endpoints.ask_once(transaction(request))
+        answer = await self._endpoints.ask_once("txn", transaction(request))
         if answer.succeeded:
             return int(answer.header.revision)
         if (bound := self._keyspace.bound_key(answer)) is not None:
@@ -121,13 +134,13 @@ class EtcdCoordinator:
         async def exchange(endpoint: Endpoint, metadata: Metadata, timeout_s: float) -> Any:
             return await endpoint.kv.Range(request, metadata=metadata, timeout=timeout_s)
 
-        return await self._endpoints.ask(exchange)
+        return await self._endpoints.ask("range", exchange)
 
     async def _bind(self, lease: Lease, key: str, request: Any) -> Bound | None:
         """Write a key with its lease, which is revoked if that fails; None where it may not be."""
         bound = None
         try:
-            answer = await self._endpoints.ask_once(transaction(request))
+            answer = await self._endpoints.ask_once("txn", transaction(request))
             self._require_open()
             inner = answer.responses[0].response_txn if not answer.succeeded else answer
             if inner.succeeded:

@@ -13,6 +13,7 @@ leaves the outcome unknown.
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ import grpc
 from etcd3.etcdrpc import rpc_pb2 as pb
 
 from clustermap.etcd_liveness import Rota
+from clustermap.etcd_metrics import EtcdMetrics
 from clustermap.etcd_options import EtcdOptions
 from clustermap.etcd_rpc import Endpoint, EtcdFailed, Exchange, Metadata
 
@@ -36,8 +38,14 @@ T = TypeVar("T")
 class Endpoints:
     """The members, and the tasks that look after them. Every method raises EtcdFailed."""
 
-    def __init__(self, options: EtcdOptions, credentials: grpc.ChannelCredentials | None) -> None:
+    def __init__(
+        self,
+        options: EtcdOptions,
+        credentials: grpc.ChannelCredentials | None,
+        metrics: EtcdMetrics,
+    ) -> None:
         self.options = options
+        self.metrics = metrics
         self.tasks = Tasks()
         self.closed = False
         self._all = [Endpoint(address, options, credentials) for address in options.endpoints]
@@ -52,35 +60,42 @@ class Endpoints:
 
     async def ask(
         self,
+        kind: str,
         exchange: Exchange[T],
         *,
         timeout_s: float | None = None,
         attempt_s: float | None = None,
     ) -> T:
-        """An answer to what may be asked several times, from whichever member gives one."""
-        _, answer = await self._ask(
-            exchange, timeout_s or self.options.timeout_s, attempt_s or self.options.attempt_s
+        """An answer to what may be asked several times, from whichever member gives one.
+
+        kind: one of etcd_metrics.KINDS.
+        """
+        timeout_s, attempt_s = (
+            timeout_s or self.options.timeout_s,
+            attempt_s or self.options.attempt_s,
         )
+        _, answer = await self._ask(kind, exchange, timeout_s, attempt_s)
         return answer
 
-    async def ask_once(self, exchange: Exchange[T]) -> T:
+    async def ask_once(self, kind: str, exchange: Exchange[T]) -> T:
         """The answer to a write. On failure its outcome is unknown, unless the code says more."""
         half_s = self.options.timeout_s / 2
         endpoint = self.best()
         if _now_s() - endpoint.heard_s > _FRESH_S:
             attempt_s = min(self.options.attempt_s, half_s)
-            endpoint, _ = await self._ask(self._probe, half_s, attempt_s)
-        return await self._attempt(endpoint, exchange, half_s)
+            endpoint, _ = await self._ask("probe", self._probe, half_s, attempt_s)
+        return await self._attempt(kind, endpoint, exchange, half_s)
 
     async def probe(self, endpoint: Endpoint) -> int:
         """The map's revision as this member learns it through the quorum."""
-        answer = await endpoint.attempt(self._probe, self.options.attempt_s)
+        answer = await self._timed("probe", endpoint, self._probe, self.options.attempt_s)
         self.answered(endpoint)
         return int(answer.header.revision)
 
     def answered(self, endpoint: Endpoint) -> None:
         endpoint.heard_s = _now_s()
         if self._rota.answered(self._all.index(endpoint)):
+            self.metrics.back(endpoint.address)
             logger.info("event=etcd_member_back member=%s", endpoint.address)
 
     def failed(self, endpoint: Endpoint, failure: EtcdFailed) -> None:
@@ -88,6 +103,7 @@ class Endpoints:
         index = self._all.index(endpoint)
         if self.closed or not failure.elsewhere or not self._rota.failed(index):
             return
+        self.metrics.left_out(endpoint.address)
         logger.warning(
             "event=etcd_member_failed member=%s error=%r", endpoint.address, str(failure)
         )
@@ -103,7 +119,7 @@ class Endpoints:
             await endpoint.aclose()
 
     async def _ask(
-        self, exchange: Exchange[T], timeout_s: float, attempt_s: float
+        self, kind: str, exchange: Exchange[T], timeout_s: float, attempt_s: float
     ) -> tuple[Endpoint, T]:
         deadline_s = _now_s() + timeout_s
         while True:
@@ -114,20 +130,36 @@ class Endpoints:
                 endpoint = self._all[index]
                 try:
                     share_s = left_s if alone else min(attempt_s, left_s)
-                    return endpoint, await self._attempt(endpoint, exchange, share_s)
+                    return endpoint, await self._attempt(kind, endpoint, exchange, share_s)
                 except EtcdFailed as failed:
                     late = _now_s() + _PAUSE_S > deadline_s
                     if self.closed or late or not failed.elsewhere:
                         raise
             await asyncio.sleep(random.uniform(_PAUSE_S / 2, _PAUSE_S))
 
-    async def _attempt(self, endpoint: Endpoint, exchange: Exchange[T], timeout_s: float) -> T:
+    async def _attempt(
+        self, kind: str, endpoint: Endpoint, exchange: Exchange[T], timeout_s: float
+    ) -> T:
         try:
-            answer = await endpoint.attempt(exchange, timeout_s)
+            answer = await self._timed(kind, endpoint, exchange, timeout_s)
         except EtcdFailed as failed:
             self.failed(endpoint, failed)
             raise
         self.answered(endpoint)
+        return answer
+
+    async def _timed(
+        self, kind: str, endpoint: Endpoint, exchange: Exchange[T], timeout_s: float
+    ) -> T:
+        outcome, began_s = "CANCELLED", time.perf_counter()
+        try:
+            answer = await endpoint.attempt(exchange, timeout_s)
+            outcome = "ok"
+        except EtcdFailed as failed:
+            outcome = failed.code
+            raise
+        finally:
+            self.metrics.asked(kind, outcome, time.perf_counter() - began_s)
         return answer
 
     async def _probe(self, endpoint: Endpoint, metadata: Metadata, timeout_s: float) -> Any:

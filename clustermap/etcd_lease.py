@@ -61,7 +61,7 @@ class Lease:
                 request, metadata=metadata, timeout=timeout_s
             )
 
-        sent_ns, answer = await endpoints.ask(exchange)
+        sent_ns, answer = await endpoints.ask("lease_grant", exchange)
         return cls(endpoints, answer.ID, answer.TTL, Expiry(sent_ns, answer.TTL))
 
     async def renew(self, timeout_s: float) -> bool:
@@ -83,7 +83,7 @@ class Lease:
             return sent_ns, answer
 
         sent_ns, answer = await self._endpoints.ask(
-            exchange, timeout_s=timeout_s, attempt_s=self.attempt_s
+            "lease_keepalive", exchange, timeout_s=timeout_s, attempt_s=self.attempt_s
         )
         if answer.TTL <= 0:
             return False
@@ -98,7 +98,9 @@ class Lease:
             return await endpoint.lease.LeaseRevoke(request, metadata=metadata, timeout=timeout_s)
 
         try:
-            await self._endpoints.ask(exchange, timeout_s=_CLOSE_S, attempt_s=_CLOSE_S / 3)
+            await self._endpoints.ask(
+                "lease_revoke", exchange, timeout_s=_CLOSE_S, attempt_s=_CLOSE_S / 3
+            )
         except MapUnavailable as error:  # it ends by itself
             logger.info("event=etcd_lease_not_revoked lease=%x error=%r", self.id, str(error))
 
@@ -145,6 +147,7 @@ class Bound:
 
     def _lose(self, why: str) -> None:
         if not self.lost.is_set():
+            self._endpoints.metrics.keys_lost.inc()
             logger.warning("event=etcd_key_lost key=%s reason=%r", self.key, why)
             self.lost.set()
 
@@ -152,7 +155,7 @@ class Bound:
         """Whether it was written; if not, its revision is known now."""
         txn = self._keyspace.replacement(self.key, value, self._lease.id, self.revision)
         try:
-            answer = await self._endpoints.ask_once(transaction(txn))
+            answer = await self._endpoints.ask_once("txn", transaction(txn))
         except EtcdFailed as failed:
             if failed.code == "NOT_FOUND":
                 self._lose("its lease is gone")
@@ -176,13 +179,17 @@ class Bound:
 
     async def _renew(self) -> None:
         """Renew the lease, or lose it."""
+        count = self._endpoints.metrics.keepalives.labels
         while (left_s := self._lease.expiry.left_s(boottime_ns())) > 0:
             try:
                 async with asyncio.timeout(left_s):
-                    if not await self._lease.renew(left_s):
-                        self._lose("etcd knows its lease no more")
-                    return
+                    known = await self._lease.renew(left_s)
+                count("ok" if known else "lost").inc()
+                if not known:
+                    self._lose("etcd knows its lease no more")
+                return
             except (MapUnavailable, TimeoutError):
+                count("missed").inc()
                 await asyncio.sleep(random.uniform(_PAUSE_S / 2, _PAUSE_S))
         self._lose("its lease could not be renewed in time")
 
@@ -194,7 +201,9 @@ class Bound:
 
         attempt_s = self._lease.attempt_s
         try:
-            answer = await self._endpoints.ask(exchange, timeout_s=attempt_s, attempt_s=attempt_s)
+            answer = await self._endpoints.ask(
+                "range", exchange, timeout_s=attempt_s, attempt_s=attempt_s
+            )
         except MapUnavailable:
             return  # the lease's end is watched in any case
         self._check(answer.header.revision, answer.kvs)

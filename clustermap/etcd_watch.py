@@ -49,6 +49,8 @@ class Watches:
     async def watch(self, prefix: str, after_revision: int) -> AsyncGenerator[Change, None]:
         """See Coordinator.watch."""
         told = after_revision
+        metrics = self._endpoints.metrics
+        metrics.watches.inc()
         patience = _Patience(self._endpoints.options.timeout_s)
         while not self._closed:
             stream = _Stream(self._endpoints, self._keyspace.watch(prefix, told + 1), told + 1)
@@ -59,9 +61,13 @@ class Watches:
                         for change in self._keyspace.changes(response.events, told):
                             told = change.revision
                             yield change
-            except EtcdFailed:
+            except EtcdFailed as failed:
+                metrics.watch_restarts.labels(failed.code).inc()
                 if not patience.lasts(stream.served):
                     raise
+            except MapUnavailable:
+                metrics.watch_restarts.labels("list").inc()
+                raise
             finally:
                 self._streams.discard(stream)
             if not self._closed:

@@ -1,9 +1,9 @@
 """Jobs: changes of a cluster that take many steps, journalled in the map. Pure values.
 
-`seqctl` writes a job and what is wanted of it (`state`), the arbiter that leads does the steps. What
-a step needs to know is read from the map and from the replicas again each time, so that any step
-may be repeated, by another arbiter, at any later time; the job's document only says what was asked
-for and how far it has come. It is written by compare-and-swap, as everything here.
+`seqctl` writes a job and what is wanted of it (`state`), the arbiter that leads does the steps.
+What a step needs to know is read from the map and from the replicas again each time, so that any
+step may be repeated, by another arbiter, at any later time; the job's document only says what was
+asked for and how far it has come. It is written by compare-and-swap, as everything here.
 
     PLANNED --start--> RUNNING --all steps--> DONE
                         |   ^  \\--cannot be done--> FAILED (start again: RUNNING)
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from clustermap.documents import U64_MAX, Fields, decode, encode, hex64
-from clustermap.model import SECTION_MAX, Replica, check_id, check_name
-from clustermap.spans import Range
+from clustermap.model import Quorum, Replica, check_id, check_name, check_replicas
+from clustermap.ranges import SECTION_MAX, Range, check_ranges
 
 JOBS_PREFIX = "jobs/"
 
@@ -52,7 +52,8 @@ class Move:
     """Sections from the Set `source` to the Set `target`.
 
     ranges: by rising section; chunk: how many sections at a time; incarnation: by which the job
-    wins sections, as an owner would; moved: how many are the target's by now, for showing.
+    wins sections, as an owner would; moved: how many are the target's by now, for showing; undo: an
+    abort takes back what is the target's by then, else that stays.
     """
 
     source: str
@@ -61,6 +62,7 @@ class Move:
     incarnation: int
     chunk: int
     moved: int = 0
+    undo: bool = False
 
     def __post_init__(self) -> None:
         check_name("Set", self.source)
@@ -70,24 +72,21 @@ class Move:
         check_id("incarnation", self.incarnation)
         if not self.ranges:
             raise ValueError("a move needs sections")
-        reached = -1
-        for span in self.ranges:
-            if not reached < span.first <= span.last <= SECTION_MAX:
-                raise ValueError(f"{span.first}..{span.last} is out of place")
-            reached = span.last
+        check_ranges("a move", self.ranges)
 
     @property
     def sections(self) -> int:
-        return sum(span.last - span.first + 1 for span in self.ranges)
+        return sum(span.sections for span in self.ranges)
 
     def fields(self) -> dict[str, object]:
         return {
             "source": self.source,
             "target": self.target,
-            "ranges": [{"first": span.first, "last": span.last} for span in self.ranges],
+            "ranges": [span.fields() for span in self.ranges],
             "incarnation": hex64(self.incarnation),
             "chunk": self.chunk,
             "moved": self.moved,
+            **({"undo": True} if self.undo else {}),
         }
 
     @classmethod
@@ -95,10 +94,11 @@ class Move:
         return cls(
             fields.text("source"),
             fields.text("target"),
-            fields.many("ranges", _read_range),
+            fields.many("ranges", Range.read),
             fields.hex64("incarnation"),
             fields.integer("chunk", 1, SECTION_MAX),
             fields.integer("moved", 0, U64_MAX),
+            fields.mark("undo"),
         )
 
 
@@ -117,6 +117,8 @@ class Reform:
 
     def __post_init__(self) -> None:
         check_name("Set", self.set)
+        check_replicas(self.set, self.replicas)
+        _ = Quorum(len(self.replicas), self.r, self.w)  # refuses sizes that do not meet
 
     def fields(self) -> dict[str, object]:
         return {
@@ -195,8 +197,3 @@ class Job:
             fields.maybe("move", Move.read),
             fields.maybe("reform", Reform.read),
         )
-
-
-def _read_range(fields: Fields) -> Range:
-    first = fields.integer("first", 0, SECTION_MAX)
-    return Range(first, fields.integer("last", 0, SECTION_MAX))

@@ -25,10 +25,10 @@ from dataclasses import dataclass, field
 
 from clustermap.documents import U64_MAX, Fields, decode, encode, hex64
 from clustermap.errors import MapCorrupt
+from clustermap.ranges import SECTION_MAX, Range, check_ranges
 from seqsvr.routing import Route, RoutingTable
 from seqsvr.sections import SECTION_SIZE, SEQ_LIMIT, UID_LIMIT, Layout
 
-SECTION_MAX = 2**63 - 1
 DEFAULT_SET = "set-0"
 CLUSTER_KEY = "cluster"
 SETS_PREFIX = "sets/"
@@ -150,7 +150,7 @@ class Joint:
     w: int
 
     def __post_init__(self) -> None:
-        _check_replicas("joint replicas", self.replicas)
+        check_replicas("joint", self.replicas)
         _ = self.quorum  # refuses sizes that do not meet
 
     @property
@@ -169,16 +169,16 @@ class Joint:
 
 @dataclass(frozen=True, slots=True)
 class SetSpec:
-    """A Set: sections `first..last`, the replicas that keep them, and its quorum sizes.
+    """A Set: its sections, the replicas that keep them, and its quorum sizes.
 
+    ranges: by rising section, apart from each other; none while the Set is being filled or emptied.
     membership: version of what decides who is counted, from 1; replicas refuse requests of any
     other. joint: the new ones, while every quorum must be met among the old and among the new;
     learners: newcomers that are being filled and never counted (membership.py).
     """
 
     name: str
-    first: int
-    last: int
+    ranges: tuple[Range, ...]
     replicas: tuple[Replica, ...]
     r: int
     w: int
@@ -188,9 +188,9 @@ class SetSpec:
 
     def __post_init__(self) -> None:
         check_name("Set", self.name)
-        _check_range("Set", self.first, self.last)
-        _check_replicas(f"replicas of Set {self.name!r}", self.replicas)
-        _check_replicas(f"learners of Set {self.name!r}", self.learners)
+        check_ranges(f"Set {self.name!r}", self.ranges)
+        check_replicas(self.name, self.replicas)
+        check_replicas(self.name, self.learners)
         _check_stores(self)
         if not 1 <= self.membership <= U64_MAX:
             raise ValueError(f"membership must be in 1..2^64-1, not {self.membership}")
@@ -200,12 +200,21 @@ class SetSpec:
     def quorum(self) -> Quorum:
         return Quorum(len(self.replicas), self.r, self.w)
 
+    @property
+    def sections(self) -> int:
+        """How many it has."""
+        return sum(span.sections for span in self.ranges)
+
+    def covers(self, first: int, last: int) -> bool:
+        """Whether all of `first..last` are its sections. O(log ranges)."""
+        index = bisect_right(self.ranges, (first, SECTION_MAX)) - 1
+        return index >= 0 and first <= last <= self.ranges[index].last
+
     def to_json(self) -> bytes:
         return encode(
             {
                 "name": self.name,
-                "first": self.first,
-                "last": self.last,
+                **self._range_fields(),
                 "replicas": [replica.fields() for replica in self.replicas],
                 "r": self.r,
                 "w": self.w,
@@ -214,6 +223,21 @@ class SetSpec:
                 **({"learners": [one.fields() for one in self.learners]} if self.learners else {}),
             }
         )
+
+    def _range_fields(self) -> dict[str, object]:
+        # One range is written as it was before there could be others: older versions read it.
+        if len(self.ranges) == 1:
+            return self.ranges[0].fields()
+        return {"ranges": [span.fields() for span in self.ranges]}
+
+    @staticmethod
+    def _read_ranges(fields: Fields) -> tuple[Range, ...]:
+        if not fields.has("ranges"):
+            return (Range.read(fields),)
+        ranges = fields.many("ranges", Range.read)
+        if len(ranges) == 1:
+            raise ValueError("ranges: a single one is written as first and last")
+        return ranges
 
     @classmethod
     def from_json(cls, raw: bytes) -> "SetSpec":
@@ -224,8 +248,7 @@ class SetSpec:
     def _read(cls, fields: Fields) -> "SetSpec":
         return cls(
             fields.text("name"),
-            fields.integer("first", 0, SECTION_MAX),
-            fields.integer("last", 0, SECTION_MAX),
+            cls._read_ranges(fields),
             fields.many("replicas", Replica.read),
             fields.integer("r", 1, U64_MAX),
             fields.integer("w", 1, U64_MAX),
@@ -400,7 +423,7 @@ def routing_table(
     for name, document in assignments.items():
         spec = sets.get(name)
         for entry in document.entries:
-            if spec is None or not spec.first <= entry.first <= entry.last <= spec.last:
+            if spec is None or not spec.covers(entry.first, entry.last):
                 raise MapCorrupt(f"assignments of Set {name!r}: {entry} is outside the Set")
             routes.append(Route(entry.first, entry.last, entry.address, entry.epoch))
     routes.sort(key=lambda route: route.first)
@@ -419,15 +442,15 @@ def check_name(what: str, name: str) -> None:
         raise ValueError(f"name of a {what} must be letters, digits, - and _, not {name!r}")
 
 
+def check_replicas(name: str, replicas: Sequence[Replica]) -> None:
+    names = [replica.name for replica in replicas]
+    if len(set(names)) != len(names):
+        raise ValueError(f"replicas of Set {name!r} share a name: {names}")
+
+
 def check_id(what: str, value: int) -> None:
     if not 1 <= value <= U64_MAX:
         raise ValueError(f"{what} must be in 1..2^64-1, not {value}")
-
-
-def _check_replicas(what: str, replicas: Sequence[Replica]) -> None:
-    names = [replica.name for replica in replicas]
-    if len(set(names)) != len(names):
-        raise ValueError(f"{what} share a name: {names}")
 
 
 def _check_stores(spec: SetSpec) -> None:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from clustermap.documents import U64_MAX, Fields, decode, encode, hex64
-from clustermap.model import SECTION_MAX, Owner, check_id, check_name
+from clustermap.model import Owner, check_id, check_name
+from clustermap.ranges import SECTION_MAX
 
 MAX_HOT = 64
 

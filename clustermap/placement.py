@@ -20,7 +20,8 @@ from dataclasses import replace
 from clustermap.documents import U64_MAX
 from clustermap.model import Assignment, Assignments, Floor, Owner, SetSpec
 from clustermap.nodes import Node
-from clustermap.spans import Range, gaps, merged, minus, overlaps, union, within, without
+from clustermap.ranges import Range
+from clustermap.spans import merged, minus, overlaps, union, within, without
 
 
 def reassign(document: Assignments, first: int, last: int, node: Node) -> Assignments:
@@ -172,10 +173,10 @@ def sole_owner(document: Assignments, spec: SetSpec, node: Node) -> Assignments 
         if floor.epoch >= entry.epoch
     ]
     own = [entry for entry in document.entries if _serves(entry, node)]
-    ranges = list(gaps(without(own, refused), spec.first, spec.last))
+    ranges = minus(spec.ranges, without(own, refused))
     if not ranges:
         return None
-    epoch = document.highest_epoch(spec.first, spec.last)
+    epoch = max(document.highest_epoch(span.first, span.last) for span in spec.ranges)
     return _next(document, *_given(document, ranges, node.owner, epoch))
 
 

@@ -28,6 +28,7 @@ from clustermap.documents import U64_MAX
 from clustermap.errors import MapCorrupt
 from clustermap.model import Assignment, Assignments, Owner
 from clustermap.nodes import Node
+from clustermap.ranges import Range
 from clustermap.scene import (
     BALANCE,
     DRAIN,
@@ -40,7 +41,7 @@ from clustermap.scene import (
     Move,
     Scene,
 )
-from clustermap.spans import Range, merged, minus, overlaps, without
+from clustermap.spans import merged, minus, overlaps, without
 from clustermap.spreading import grain, spread
 from clustermap.weights import Rates, Weights
 
@@ -83,15 +84,13 @@ def plan(
     balanced, only then. Raises MapCorrupt where the document has sections outside the Set.
     """
     spec = scene.spec
-    if document.entries and not (
-        spec.first <= document.entries[0].first and document.entries[-1].last <= spec.last
-    ):
+    if minus(document.entries, spec.ranges):
         raise MapCorrupt(f"assignments of Set {spec.name!r}: sections outside the Set")
     if new_round:
         owners = {entry.incarnation for entry in document.entries}
         memory = replace(memory, rates=memory.rates.smoothed(scene.nodes, owners))
-    weights = Weights(memory.rates, spec.last - spec.first + 1)
-    cut = pieces(document, [Range(spec.first, spec.last)])
+    weights = Weights(memory.rates, spec.sections)
+    cut = pieces(document, spec.ranges)
     moves = _repairs(cut, scene, weights, budget)
     if not moves and new_round:
         moves, rounds = _balance(cut, scene, weights, memory.uneven_rounds, limits)
@@ -297,6 +296,6 @@ def _balance(
         return [], 0
     if rounds + 1 < limits.balance_rounds:
         return [], rounds + 1
-    at_most = ceil(limits.balance_share * (scene.spec.last - scene.spec.first + 1))
+    at_most = ceil(limits.balance_share * scene.spec.sections)
     found = transfers(held, weights, grain(scene.spec), limits.hysteresis, at_most)
     return [Move(f, last, BALANCE, willing[to].owner) for f, last, to in found], 0

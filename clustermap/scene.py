@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from clustermap.model import Assignments, Owner, SetSpec
 from clustermap.nodes import Node
-from clustermap.spans import Range
+from clustermap.ranges import Range
 
 UNOWNED = "unowned"
 FAILURE = "failure"

@@ -5,9 +5,10 @@ Everything here takes spans by rising section that do not overlap, and is linear
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from clustermap.model import Assignment, Floor
+from clustermap.ranges import Range as Range
 
 
 class Spanning(Protocol):
@@ -18,11 +19,6 @@ class Spanning(Protocol):
 
     @property
     def last(self) -> int: ...
-
-
-class Range(NamedTuple):
-    first: int
-    last: int
 
 
 Span = TypeVar("Span", Assignment, Floor)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from clustermap.model import SetSpec
-from clustermap.spans import Range
+from clustermap.ranges import Range
 from clustermap.weights import Segment
 
 MAX_PARTS = 4096
@@ -21,7 +21,7 @@ MAX_PARTS = 4096
 
 def grain(spec: SetSpec) -> int:
     """Parts of the Set begin at multiples of this many sections; 1 in all but large Sets."""
-    return -(-(spec.last - spec.first + 1) // MAX_PARTS)
+    return max(1, -(-spec.sections // MAX_PARTS))
 
 
 def spread(

@@ -74,7 +74,7 @@ class Weights:
 
     def __init__(self, rates: Rates, sections: int) -> None:
         self._rates = rates
-        self._idle = max(IDLE_SECTION, IDLE_SET // sections)
+        self._idle = max(IDLE_SECTION, IDLE_SET // max(1, sections))
         self._hot = sorted(rates.hot)
         self._sums = list(accumulate((rates.hot[section] for section in self._hot), initial=0))
 

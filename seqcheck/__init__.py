@@ -17,6 +17,7 @@ from seqcheck.fencing import Fencing
 from seqcheck.handed_out import HandedOut
 from seqcheck.history import (
     Report,
+    advance_reaches_its_floor,
     check,
     check_uid,
     current_is_whole,
@@ -40,7 +41,13 @@ CHECKERS: Mapping[str, tuple[Callable[..., object], ...]] = MappingProxyType(
         "SEQ-1": (Order, order),
         "SEQ-2": (HandedOut, uniqueness),
         "SEQ-3": (Durable,),
-        "SEQ-4": (Current, current_keeps_order, current_is_whole, current_was_handed_out),
+        "SEQ-4": (
+            Current,
+            current_keeps_order,
+            current_is_whole,
+            advance_reaches_its_floor,
+            current_was_handed_out,
+        ),
         "SEQ-5": (Dense,),
         "NRW-1": (NeverFalls,),
         "NRW-2": (OnlyThoseWhoKnow,),

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Op = Literal["next", "current"]
+Op = Literal["next", "current", "advance"]
 
 
 @dataclass(slots=True)
@@ -13,7 +13,9 @@ class Call:
 
     Times are nanoseconds of one monotonic clock, shared by all calls that are compared.
     `seq` is the first of `count` numbers of a hand-out, or the answer of a current (its count is
-    not looked at). epoch 0: not known. error: None if it was answered. where: file and line.
+    not looked at). An advance is a current that first saw to it that the answer is at_least or
+    more; no other call has an at_least. epoch 0: not known. error: None if it was answered. where:
+    file and line.
     """
 
     op: Op
@@ -26,6 +28,7 @@ class Call:
     epoch: int = 0
     error: str | None = None
     where: tuple[str, int] = ("", 0)
+    at_least: int = 0
 
     @property
     def base(self) -> int:
@@ -45,4 +48,9 @@ def handouts(calls: Iterable[Call]) -> list[Call]:
 
 def currents(calls: Iterable[Call]) -> list[Call]:
     """The calls that were answered with a uid's last number, or a ceiling of it."""
-    return [call for call in calls if call.op == "current" and call.error is None]
+    return [call for call in calls if call.op != "next" and call.error is None]
+
+
+def advances(calls: Iterable[Call]) -> list[Call]:
+    """Those of them that raised it, if it was lower than they asked for."""
+    return [call for call in calls if call.op == "advance" and call.error is None]

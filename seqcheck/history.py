@@ -6,7 +6,8 @@ whose intervals overlap nothing is known; A comes *before* B only if A's answer 
 Every call says two things about its uid: no number above `base` was out when it took effect, and
 all numbers up to `last` were out after it. A hand-out of `count` numbers from `seq` on moves its
 uid from `base = seq - 1` or below to `last = seq + count - 1`. A `current` that answers v is a
-hand-out of nothing: base = last = v. So one rule serves both kinds:
+hand-out of nothing: base = last = v. So is an `advance`, whose v is where the uid stood after it.
+So one rule serves all kinds:
 
     A before B  =>  last(A) <= base(B)
 
@@ -15,12 +16,14 @@ hand-out of nothing: base = last = v. So one rule serves both kinds:
 * SEQ-4 is the rule where one or both are `current` (two of them must not fall), and an exact
   answer never lies inside the range of one hand-out: that range was handed out as a whole, so
   its inner numbers were at no instant the last ones;
+* SEQ-4 too: an advance never answers less than the floor that it asked for;
 * ROUTE-1: for one uid, A before B => epoch(A) <= epoch(B), and where epoch(A) < epoch(B) the
   rule above holds at any time, since an owner serves only after the one before it has ended.
 
 Nothing else is checked unless the history is said to be complete, because other callers, or calls
 from before the recording, may explain it. If it is complete, an exact `current` is also no higher
-than any number of a call that had begun before its answer (SEQ-4).
+than any number of a call that had begun before its answer (SEQ-4); an advance counts as a call
+that was handed all numbers up to its answer.
 
 A call that failed may have taken effect at any later time and with any numbers: it constrains
 nothing. Each check sorts and sweeps once: O(n log n) for n calls of one uid.
@@ -31,7 +34,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from seqcheck.calls import Call, currents, handouts
+from seqcheck.calls import Call, advances, currents, handouts
 from seqcheck.sweep import falls, sweep
 from seqcheck.violations import Violation
 
@@ -99,13 +102,14 @@ def current_keeps_order(calls: Sequence[Call]) -> Iterator[Violation]:
     """SEQ-4: a current is not below what came before it, nor at or above what begins after it."""
     handed, said = handouts(calls), currents(calls)
     for earlier, later in falls(handed, said):
-        text = f"current said {later.seq} after {earlier.last} had been handed out"
+        text = f"{later.op} said {later.seq} after {earlier.last} had been handed out"
         yield _of("SEQ-4", text, earlier, later)
     for earlier, later in falls(said, handed):
-        text = f"handed {later.seq} after current had said {earlier.seq}"
+        text = f"handed {later.seq} after {earlier.op} had said {earlier.seq}"
         yield _of("SEQ-4", text, earlier, later)
     for earlier, later in falls(said, said):
-        yield _of("SEQ-4", f"current fell from {earlier.seq} to {later.seq}", earlier, later)
+        text = f"{later.op} fell from {earlier.seq} to {later.seq}"
+        yield _of("SEQ-4", text, earlier, later)
 
 
 def current_is_whole(calls: Sequence[Call]) -> Iterator[Violation]:
@@ -117,6 +121,13 @@ def current_is_whole(calls: Sequence[Call]) -> Iterator[Violation]:
         if current.exact and at >= 0 and current.seq < handed[at].last:
             text = f"exact current {current.seq} lies inside a range handed out as a whole"
             yield _of("SEQ-4", text, handed[at], current)
+
+
+def advance_reaches_its_floor(calls: Sequence[Call]) -> Iterator[Violation]:
+    """SEQ-4: an advance answers no less than it was asked for."""
+    for call in advances(calls):
+        if call.seq < call.at_least:
+            yield _of("SEQ-4", f"advance to {call.at_least} said {call.seq}", call)
 
 
 def epochs(calls: Sequence[Call]) -> Iterator[Violation]:
@@ -144,9 +155,9 @@ def current_was_handed_out(calls: Sequence[Call]) -> Iterator[Violation]:
 
     Not decided where a hand-out of unknown outcome had begun before the answer.
     """
-    unknown = [call.call_ns for call in calls if call.op == "next" and call.error is not None]
+    unknown = [call.call_ns for call in calls if call.op != "current" and call.error is not None]
     first_unknown = min(unknown, default=None)
-    began = sorted(handouts(calls), key=attrgetter("call_ns"))
+    began = sorted([*handouts(calls), *advances(calls)], key=attrgetter("call_ns"))
     highest: Call | None = None
     index = 0
     for current in sorted(currents(calls), key=attrgetter("return_ns")):
@@ -166,6 +177,7 @@ OF_ONE_UID: tuple[Callable[[Sequence[Call]], Iterator[Violation]], ...] = (
     uniqueness,
     current_keeps_order,
     current_is_whole,
+    advance_reaches_its_floor,
     epochs,
 )
 

@@ -21,7 +21,7 @@ from seqctl.failures import (
     WRONG_USAGE,
     CommandFailed,
 )
-from seqctl.groups import EXIT_CODES, Group, Run, add_output
+from seqctl.groups import EXIT_CODES, Group, Run, add_client_options, add_output
 
 # What the bare install, the client, does without.
 _SERVER_EXTRA = frozenset(
@@ -49,10 +49,19 @@ _REPLAY = (
 
 _OTHERS = {
     "cluster": ("write a new cluster's map into etcd, or show a cluster", "seqctl.cluster"),
+    "advance": ("raise a uid's numbers above a floor", "seqctl.advance"),
+    "import": ("raise many uids' numbers above the floors of a file", "seqctl.importing"),
+    "health": ("ask one server whether it is alive, or ready", "seqctl.health"),
+    "set": ("make, show and retire Sets, which share the sections of a cluster", "seqctl.sets"),
+    "move": ("move sections from one Set to another, while they are served", "seqctl.moves"),
     "audit": ("show who changed what in a cluster", "seqctl.audit"),
+    "backup": ("write the records of Sets to a file, while they serve", "seqctl.backup"),
+    "restore": ("write a backup onto blank replicas of a Set", "seqctl.restore"),
+    "verify": ("compare all replicas of Sets, and a backup with them", "seqctl.verify"),
 }
-"""Command -> its help, and the module that has `add_arguments(parser)` and `run(args)`. A group has
-no `run`: its `add_arguments` makes a `groups.Group` of the parser and adds its commands to that."""
+"""Command -> its help, and the module that has `add_arguments(parser)`, `run(args)`, EXAMPLE and
+perhaps MORE help. A group has only the first: it makes a `groups.Group` of the parser and adds its
+commands to that."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -164,7 +173,7 @@ def _add_calls(commands: Group) -> None:
     command.add_argument(
         "--count", metavar="N", type=arguments.count, default=1, help="how many (default 1)"
     )
-    _add_client_options(command)
+    add_client_options(command)
 
     command = commands.add(
         "current",
@@ -173,7 +182,7 @@ def _add_calls(commands: Group) -> None:
         example="seqctl current 4711 4712 -o json",
     )
     command.add_argument("uids", metavar="UID", type=arguments.uid, nargs="+")
-    _add_client_options(command)
+    add_client_options(command)
 
     command = commands.add(
         "route",
@@ -181,7 +190,7 @@ def _add_calls(commands: Group) -> None:
         _later("seqctl.oneshot", "run_route"),
         example="seqctl route --addr 10.0.0.1:7420,10.0.0.2:7420",
     )
-    _add_client_options(command)
+    add_client_options(command)
 
     command = commands.add(
         "status",
@@ -189,7 +198,7 @@ def _add_calls(commands: Group) -> None:
         _later("seqctl.status", "run"),
         example="seqctl status --addr 10.0.0.1:7420",
     )
-    _add_client_options(command)
+    add_client_options(command)
 
 
 def _add_replay(commands: Group) -> None:
@@ -219,7 +228,7 @@ def _add_replay(commands: Group) -> None:
         "--limit", metavar="N", type=arguments.positive, help="the first N messages only"
     )
     command.add_argument("--history", metavar="PATH", help="record every call for seqctl check")
-    _add_client_options(command, timeout_s=10.0)
+    add_client_options(command, timeout_s=10.0)
 
 
 def _add_check(commands: Group) -> None:
@@ -242,27 +251,11 @@ def _add_check(commands: Group) -> None:
 def _add_others(commands: Group, given: list[str]) -> None:
     """Commands and groups of them whose modules add their own options, once they are asked for."""
     for name, (text, module) in _OTHERS.items():
-        command = commands.add(name, text, _later(module, "run"), example=f"seqctl {name} --help")
-        if given[:1] == [name]:
-            import_module(module).add_arguments(command)
-
-
-def _add_client_options(command: argparse.ArgumentParser, timeout_s: float = 2.0) -> None:
-    command.add_argument(
-        "--addr",
-        metavar="HOST:PORT[,...]",
-        type=arguments.addresses,
-        default=os.environ.get("SEQSVR_ADDR") or arguments.DEFAULT_ADDRESS,
-        help=f"any nodes of the cluster (SEQSVR_ADDR, default {arguments.DEFAULT_ADDRESS})",
-    )
-    command.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=arguments.seconds,
-        default=timeout_s,
-        help=f"bound of each call, retries included (default {timeout_s:g})",
-    )
-    add_output(command)
+        asked = import_module(module) if given[:1] == [name] else None
+        example, more = getattr(asked, "EXAMPLE", ""), getattr(asked, "MORE", "")
+        command = commands.add(name, text, _later(module, "run"), example=example, more=more)
+        if asked is not None:
+            asked.add_arguments(command)
 
 
 def _run_version(args: argparse.Namespace) -> int:

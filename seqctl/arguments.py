@@ -3,7 +3,7 @@
 import math
 from argparse import ArgumentTypeError
 
-from seqsvr.sections import MAX_COUNT
+from seqsvr.sections import MAX_COUNT, SEQ_LIMIT
 
 UID_CEILING = 2**63  # no cluster has a uid_limit above it
 DEFAULT_ADDRESS = "127.0.0.1:7420"
@@ -11,20 +11,25 @@ DEFAULT_ADDRESS = "127.0.0.1:7420"
 
 def uid(text: str) -> int:
     """A decimal uid. The cluster's own uid_limit may be lower; the cluster says so."""
-    return _integer(text, "uid", 0, UID_CEILING - 1)
+    return integer(text, "uid", 0, UID_CEILING - 1)
+
+
+def seq(text: str) -> int:
+    """A number that a uid can stand at, or a distance between two."""
+    return integer(text, "number", 0, SEQ_LIMIT)
 
 
 def count(text: str) -> int:
-    return _integer(text, "count", 1, MAX_COUNT)
+    return integer(text, "count", 1, MAX_COUNT)
 
 
 def positive(text: str) -> int:
-    return _integer(text, "value", 1, UID_CEILING - 1)
+    return integer(text, "value", 1, UID_CEILING - 1)
 
 
 def clients(text: str) -> int:
     """Concurrent calls; bounded, since each is a task."""
-    return _integer(text, "clients", 1, 100_000)
+    return integer(text, "clients", 1, 100_000)
 
 
 def seconds(text: str) -> float:
@@ -53,7 +58,8 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65_535
 
 
-def _integer(text: str, name: str, least: int, most: int) -> int:
+def integer(text: str, name: str, least: int, most: int) -> int:
+    """A decimal `name` in least..most."""
     digits = text.isascii() and text.isdigit() and len(text) <= 30
     if not digits or not least <= int(text) <= most:
         raise ArgumentTypeError(f"{name} must be an integer in {least}..{most}, not {text!r}")

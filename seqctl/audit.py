@@ -10,8 +10,10 @@ from seqctl.failures import OK
 from seqctl.groups import add_output
 from seqctl.output import print_json, print_table
 
+EXAMPLE = "seqctl audit --last 5 --etcd 10.0.0.9:2379"
 _COLUMNS = ("at", "who", "what", "outcome")
 LAST = 50
+EXAMPLE = "seqctl audit --etcd 10.0.0.9:2379 --last 10"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from clustermap.coordinator import Coordinator, Listing
 from clustermap.errors import MapUnavailable
 from clustermap.model import ASSIGNMENTS_PREFIX, CLUSTER_KEY, SETS_PREFIX
 from seqctl import arguments, remote
-from seqctl.cluster_asking import ask_stores, probe_nodes
+from seqctl.cluster_asking import ask_every_store, ask_stores, probe_nodes
 from seqctl.cluster_plan import (
     Plan,
     Wanted,
@@ -23,13 +23,12 @@ from seqctl.cluster_plan import (
     wanted_set,
 )
 from seqctl.cluster_plan import plan as planned
-from seqctl.cluster_report import Report, picture, report
+from seqctl.cluster_report import Report, picture, report, shown_spec
 from seqctl.cluster_tables import print_report
 from seqctl.failures import NOT_DONE, OK, NotDone
 from seqctl.groups import Group, add_output
 from seqctl.output import print_json
 from seqsvr.sections import SEQ_LIMIT
-from seqsvr.v1 import store_pb2 as pb
 
 _LASTING = (CLUSTER_KEY, SETS_PREFIX, ASSIGNMENTS_PREFIX)
 
@@ -65,13 +64,7 @@ def _add_init_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="a Set, its sections (all, if it is the only one) and its replicas; repeatable",
     )
-    for name, what in (("r", "answer a fence or a read"), ("w", "acknowledge a raise or a lease")):
-        parser.add_argument(
-            f"-{name}",
-            metavar="N",
-            type=arguments.positive,
-            help=f"how many replicas of a Set must {what} (default: the smallest majority)",
-        )
+    add_quorum_arguments(parser)
     parser.add_argument(
         "--seq-limit",
         metavar="N",
@@ -89,6 +82,17 @@ def _add_init_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave a map alone that says just this already, and leave with 0",
     )
+
+
+def add_quorum_arguments(parser: argparse.ArgumentParser) -> None:
+    """-r and -w."""
+    for name, what in (("r", "answer a fence or a read"), ("w", "acknowledge a raise or a lease")):
+        parser.add_argument(
+            f"-{name}",
+            metavar="N",
+            type=arguments.positive,
+            help=f"how many replicas of a Set must {what} (default: the smallest majority)",
+        )
 
 
 def run_init(args: argparse.Namespace) -> int:
@@ -116,7 +120,7 @@ async def initialise(
         if if_missing and is_what_stands(wanted, entries):
             return None
         raise NotDone(f"refused, nothing was written: the map holds {described(entries)}")
-    plan = planned(wanted, await _infos(wanted, timeout_s))
+    plan = planned(wanted, await ask_every_store(wanted.addresses, timeout_s))
     puts: Mapping[str, bytes | None] = plan.puts()
     try:
         written = await coordinator.transact(dict.fromkeys(puts, 0), puts) is not None
@@ -162,14 +166,6 @@ async def _status(args: argparse.Namespace, coordinator: Coordinator) -> int:
     return OK if found.well else NOT_DONE
 
 
-async def _infos(wanted: Wanted, timeout_s: float) -> dict[str, pb.InfoResponse]:
-    answers = await ask_stores(wanted.addresses, timeout_s)
-    dead = [f"{where}: {why}" for where, why in answers.items() if isinstance(why, str)]
-    if dead:
-        raise NotDone(f"not every replica answers, nothing was written: {'; '.join(dead)}")
-    return {where: info for where, info in answers.items() if not isinstance(info, str)}
-
-
 def _lasting(listing: Listing) -> dict[str, bytes]:
     """The documents; without what is bound to the life of a process."""
     entries = listing.entries.items()
@@ -179,17 +175,7 @@ def _lasting(listing: Listing) -> dict[str, bytes]:
 def _as_json(plan: Plan | None) -> dict[str, object]:
     if plan is None:
         return {"written": False}
-    specs = [
-        {
-            "name": spec.name,
-            "first": spec.first,
-            "last": spec.last,
-            "r": spec.r,
-            "w": spec.w,
-            "replicas": [replica.fields() for replica in spec.replicas],
-        }
-        for spec in plan.specs
-    ]
+    specs = [shown_spec(spec) for spec in plan.specs]
     return {"written": True, "cluster": plan.cluster.id, "sets": specs}
 
 

@@ -1,13 +1,14 @@
 """Asking StoreSvr replicas and AllocSvr nodes of a cluster: all at once, none for too long."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from clustermap.model import Owner
+from seqctl.failures import NotDone
 from seqsvr.v1 import store_pb2 as pb
 from seqsvr.v1 import store_pb2_grpc
 from svrprocess.health import node_service
@@ -31,6 +32,15 @@ async def ask_stores(
 
     wanted = {address: address for address in addresses}
     return await _ask_all(wanted, info, timeout_s)
+
+
+async def ask_every_store(addresses: Sequence[str], timeout_s: float) -> dict[str, pb.InfoResponse]:
+    """The same where each has to answer. Raises NotDone."""
+    answers = await ask_stores(addresses, timeout_s)
+    dead = [f"{where}: {why}" for where, why in answers.items() if isinstance(why, str)]
+    if dead:
+        raise NotDone(f"not every replica answers, nothing was written: {'; '.join(dead)}")
+    return {where: info for where, info in answers.items() if not isinstance(info, str)}
 
 
 async def probe_nodes(owners: Iterable[Owner], timeout_s: float) -> dict[Owner, bool | str]:

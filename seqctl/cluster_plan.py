@@ -23,6 +23,7 @@ from clustermap.model import (
     check_name,
     set_key,
 )
+from clustermap.ranges import Range, shown
 from seqctl.arguments import addresses
 from seqctl.failures import NotDone, WrongUsage
 from seqsvr.sections import SEQ_LIMIT
@@ -36,7 +37,7 @@ class WantedSet:
     """One --set. span: first and last section, None: all that there are."""
 
     name: str
-    span: tuple[int, int] | None
+    span: Range | None
     addresses: tuple[str, ...]
 
 
@@ -105,19 +106,24 @@ def plan(wanted: Wanted, infos: Mapping[str, pb.InfoResponse]) -> Plan:
     Raises NotDone where a replica is not to be counted on, WrongUsage where the Sets do not cover
     the sections.
     """
-    wrong = [text for one in wanted.sets for text in _strangers(one, infos)]
-    wrong += _disagreements(wanted, infos)
-    wrong += [text for one in wanted.sets for text in _unfit(one, infos, wanted.adopt)]
-    if wrong:
-        raise NotDone(f"refused, nothing was written: {'; '.join(wrong)}")
+    check_stores(wanted, infos)
     info = infos[wanted.addresses[0]]
     try:
         cluster = Cluster(info.cluster, info.section_size, info.uid_limit, wanted.seq_limit)
     except ValueError as error:
         raise NotDone(f"refused, nothing was written: {error}") from None
     spans = _spans(wanted.sets, cluster.layout.sections)
-    specs = [_spec(wanted, one, spans[one.name], infos) for one in wanted.sets]
+    specs = [spec_of(wanted, one, (spans[one.name],), infos) for one in wanted.sets]
     return Plan(cluster, tuple(specs))
+
+
+def check_stores(wanted: Wanted, infos: Mapping[str, pb.InfoResponse]) -> None:
+    """That all replicas are to be counted on; raises NotDone, which says all that is wrong."""
+    wrong = [text for one in wanted.sets for text in _strangers(one, infos)]
+    wrong += _disagreements(wanted, infos)
+    wrong += [text for one in wanted.sets for text in _unfit(one, infos, wanted.adopt)]
+    if wrong:
+        raise NotDone(f"refused, nothing was written: {'; '.join(wrong)}")
 
 
 def described(entries: Mapping[str, bytes]) -> str:
@@ -131,7 +137,7 @@ def described(entries: Mapping[str, bytes]) -> str:
         if key.startswith(SETS_PREFIX):
             spec = SetSpec.from_json(entries[key])
             where = ",".join(replica.address for replica in spec.replicas)
-            parts.append(f"Set {spec.name} (sections {spec.first}..{spec.last} at {where})")
+            parts.append(f"Set {spec.name} (sections {shown(spec.ranges)} at {where})")
     return ", ".join(parts) or ", ".join(sorted(entries))
 
 
@@ -144,21 +150,21 @@ def is_what_stands(wanted: Wanted, entries: Mapping[str, bytes]) -> bool:
     found = {spec.name: spec for spec in specs}
     if set(found) != {one.name for one in wanted.sets} or cluster.seq_limit != wanted.seq_limit:
         return False
-    everything = (0, cluster.layout.sections - 1)
+    everything = Range(0, cluster.layout.sections - 1)
     return all(
-        (one.span or everything) == (found[one.name].first, found[one.name].last)
+        (one.span or everything,) == found[one.name].ranges
         and set(one.addresses) == {replica.address for replica in found[one.name].replicas}
         and _quorum(wanted, one) == found[one.name].quorum
         for one in wanted.sets
     )
 
 
-def _span(text: str) -> tuple[int, int]:
+def _span(text: str) -> Range:
     first, minus, last = text.partition("-")
     digits = all(part.isascii() and part.isdigit() and len(part) < 20 for part in (first, last))
     if not minus or not digits or int(first) > int(last):
         raise ValueError(f"must be FIRST-LAST, sections by rising number, not {text!r}")
-    return int(first), int(last)
+    return Range(int(first), int(last))
 
 
 def _quorum(wanted: Wanted, one: WantedSet) -> Quorum:
@@ -220,7 +226,10 @@ def _unfit(one: WantedSet, infos: Mapping[str, pb.InfoResponse], adopt: bool) ->
     used = [(address, info.sections) for address, info in _of(one, infos) if info.sections]
     if used and not adopt:
         every = ", ".join(f"{where} holds {held} sections" for where, held in used)
-        return [*wrong, f"{every}: a new cluster needs blank stores (a map was lost: --adopt)"]
+        return [
+            *wrong,
+            f"{every}: a new Set needs blank stores (a map was lost: cluster init --adopt)",
+        ]
     if used:
         advice = "numbers would repeat if it were counted"
         blank = [address for address, info in _of(one, infos) if not info.sections]
@@ -228,9 +237,9 @@ def _unfit(one: WantedSet, infos: Mapping[str, pb.InfoResponse], adopt: bool) ->
     return wrong
 
 
-def _spans(sets: Sequence[WantedSet], sections: int) -> dict[str, tuple[int, int]]:
+def _spans(sets: Sequence[WantedSet], sections: int) -> dict[str, Range]:
     """Set -> its sections; raises WrongUsage unless each section is in one Set."""
-    spans = {one.name: one.span or (0, sections - 1) for one in sets}
+    spans = {one.name: one.span or Range(0, sections - 1) for one in sets}
     expected, previous = 0, ""
     for name, (first, last) in sorted(spans.items(), key=lambda item: item[1]):
         if first > expected:
@@ -245,15 +254,16 @@ def _spans(sets: Sequence[WantedSet], sections: int) -> dict[str, tuple[int, int
     return spans
 
 
-def _spec(
+def spec_of(
     wanted: Wanted,
     one: WantedSet,
-    span: tuple[int, int],
+    ranges: tuple[Range, ...],
     infos: Mapping[str, pb.InfoResponse],
 ) -> SetSpec:
+    """The document of one Set, of replicas that `check_stores` has passed."""
     replicas = [Replica(info.replica, where, info.store_id) for where, info in _of(one, infos)]
     quorum, first = _quorum(wanted, one), infos[one.addresses[0]]
-    return SetSpec(one.name, *span, tuple(replicas), quorum.r, quorum.w, first.membership)
+    return SetSpec(one.name, ranges, tuple(replicas), quorum.r, quorum.w, first.membership)
 
 
 def _of(one: WantedSet, infos: Mapping[str, pb.InfoResponse]) -> list[tuple[str, pb.InfoResponse]]:

@@ -25,6 +25,7 @@ from clustermap.model import (
     routing_table,
 )
 from clustermap.nodes import Node
+from clustermap.ranges import Range
 from seqsvr.v1 import store_pb2 as pb
 
 ELECTIONS_PREFIX = "elections/"
@@ -54,6 +55,22 @@ class Picture:
         for name, document in self.assignments.items():
             found = dict.fromkeys(_owners(document), name) | found
         return dict(sorted(found.items(), key=lambda item: (item[1], item[0].address)))
+
+    def misplaced(self) -> Iterator[str]:
+        """Sections that are in no Set, or in two."""
+        reached, before = -1, ""
+        held = [(span, spec.name) for spec in self.specs.values() for span in spec.ranges]
+        for span, name in sorted(held):
+            if span.first <= reached:
+                both = Range(span.first, min(reached, span.last))
+                yield f"sections {both} are in Sets {before} and {name}"
+            if span.first > reached + 1:
+                yield f"sections {Range(reached + 1, span.first - 1)} are in no Set"
+            if span.last > reached:
+                reached, before = span.last, name
+        end = self.cluster.layout.sections - 1 if self.cluster else reached
+        if reached < end:
+            yield f"sections {Range(reached + 1, end)} are in no Set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +119,7 @@ def report(
             version = routing_table(found.cluster, found.specs, found.assignments).version
         except MapCorrupt as error:
             problems.append(str(error))
+    problems += found.misplaced()
     problems += [text for spec in found.specs.values() for text in _unserved(found, spec, probes)]
     problems += [text for pair in found.replicas for text in _missing(found, *pair, infos)]
     shown: dict[str, object] = {
@@ -179,12 +197,31 @@ def _cluster(cluster: Cluster) -> dict[str, object]:
     }
 
 
+def shown_ranges(spec: SetSpec) -> dict[str, object]:
+    """Its lowest and highest section (None: it has none), and the ranges between."""
+    return {
+        "first": spec.ranges[0].first if spec.ranges else None,
+        "last": spec.ranges[-1].last if spec.ranges else None,
+        "ranges": [span.fields() for span in spec.ranges],
+    }
+
+
+def shown_spec(spec: SetSpec) -> dict[str, object]:
+    """What the map says of a Set."""
+    return {
+        "name": spec.name,
+        **shown_ranges(spec),
+        "r": spec.r,
+        "w": spec.w,
+        "replicas": [replica.fields() for replica in spec.replicas],
+    }
+
+
 def _set(found: Picture, spec: SetSpec) -> dict[str, object]:
     loads = [node.load for node in found.nodes.values() if node.set == spec.name]
     return {
         "name": spec.name,
-        "first": spec.first,
-        "last": spec.last,
+        **shown_ranges(spec),
         "n": spec.quorum.n,
         "r": spec.r,
         "w": spec.w,
@@ -204,7 +241,7 @@ def _counts(found: Picture, spec: SetSpec) -> dict[str, int]:
     entries = document.entries if document else ()
     assigned = sum(entry.last - entry.first + 1 for entry in entries)
     leaving = sum(entry.last - entry.first + 1 for entry in entries if entry.leaving)
-    sections = spec.last - spec.first + 1
+    sections = spec.sections
     return {
         "sections": sections,
         "assigned": assigned,

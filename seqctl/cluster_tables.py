@@ -21,7 +21,7 @@ def print_report(shown: dict[str, Any]) -> None:
     """The fields of Report.shown."""
     print(_headline(shown))
     print()
-    print_table(_SETS, (_set(one) for one in shown["sets"]))
+    print_sets(shown["sets"])
     print()
     print_table(_REPLICAS, (_replica(one) for one in shown["replicas"]))
     print()
@@ -31,6 +31,11 @@ def print_report(shown: dict[str, Any]) -> None:
         print(f"problem: {problem}")
     if shown["well"]:
         print("all is well")
+
+
+def print_sets(shown: list[dict[str, Any]]) -> None:
+    """Report.shown["sets"]."""
+    print_table(_SETS, (_set(one) for one in shown))
 
 
 def _headline(shown: dict[str, Any]) -> str:
@@ -51,7 +56,8 @@ def _set(one: dict[str, Any]) -> tuple[str, ...]:
     quorum = f"{one['n']}/{one['r']}/{one['w']}"
     counts = [one[name] for name in ("membership", "assigned", "leaving", "unassigned")]
     own = [reported[name] for name in ("serving", "acquiring", "leaving")]
-    return _row(one["name"], f"{one['first']}..{one['last']}", quorum, *counts, *own)
+    sections = ",".join(f"{span['first']}..{span['last']}" for span in one["ranges"])
+    return _row(one["name"], sections or "none", quorum, *counts, *own)
 
 
 def _replica(one: dict[str, Any]) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ from clustermap.model import (
     set_key,
 )
 from clustermap.nodes import Node
+from clustermap.ranges import Range
 from seqctl.failures import NotDone, WrongUsage
 from seqsvr.sections import SECTION_SIZE, UID_LIMIT
 from storesvr.directory import Directory, sync_directory
@@ -153,7 +154,7 @@ async def found(data: Path, wanted: Wanted) -> None:
     store_id = store.identity.store_id
     await store.aclose()
     replica = Replica(REPLICA, "embedded", store_id)
-    spec = SetSpec(DEFAULT_SET, 0, cluster.layout.sections - 1, (replica,), 1, 1)
+    spec = SetSpec(DEFAULT_SET, (Range(0, cluster.layout.sections - 1),), (replica,), 1, 1)
     coordinator = await EmbeddedCoordinator.open(data)
     key = assignments_key(spec.name)
     puts: dict[str, bytes | None] = {

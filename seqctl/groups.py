@@ -1,8 +1,11 @@
 """How commands look to argparse: their help with an example, their exit codes, and -o."""
 
 import argparse
+import os
 import textwrap
 from collections.abc import Callable
+
+from seqctl import arguments
 
 EXIT_CODES = (
     "exit codes: 0 done, 1 a violation or a failed check, 2 wrong usage,"
@@ -45,6 +48,25 @@ def add_output(command: argparse.ArgumentParser) -> None:
         default="table",
         help="json: one JSON value and nothing else on standard output",
     )
+
+
+def add_client_options(command: argparse.ArgumentParser, timeout_s: float = 2.0) -> None:
+    """--addr, --timeout and -o of commands that call nodes as message services do."""
+    command.add_argument(
+        "--addr",
+        metavar="HOST:PORT[,...]",
+        type=arguments.addresses,
+        default=os.environ.get("SEQSVR_ADDR") or arguments.DEFAULT_ADDRESS,
+        help=f"any nodes of the cluster (SEQSVR_ADDR, default {arguments.DEFAULT_ADDRESS})",
+    )
+    command.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=arguments.seconds,
+        default=timeout_s,
+        help=f"bound of each call, retries included (default {timeout_s:g})",
+    )
+    add_output(command)
 
 
 def filled(text: str) -> str:

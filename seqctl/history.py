@@ -43,8 +43,8 @@ def parse_call(line: bytes, where: tuple[str, int]) -> Call:
     if not isinstance(entry, dict):
         raise ValueError("not a JSON object")
     op = entry.get("op")
-    if op not in ("next", "current"):
-        raise ValueError('"op" must be "next" or "current"')
+    if op not in ("next", "current", "advance"):
+        raise ValueError('"op" must be "next", "current" or "advance"')
     error = entry.get("error")
     if not (error is None or isinstance(error, str)):
         raise ValueError('"error" must be a string or null')
@@ -59,6 +59,7 @@ def parse_call(line: bytes, where: tuple[str, int]) -> Call:
         epoch=_integer(entry, "epoch", 0) if entry.get("epoch") is not None else 0,
         error=error or None,
         where=where,
+        at_least=_integer(entry, "at_least", 0) if op == "advance" else 0,
     )
     if call.return_ns < call.call_ns:
         raise ValueError('"return_ns" is before "call_ns"')

@@ -53,7 +53,8 @@ def violation_as_json(violation: Violation) -> dict[str, object]:
 def call_as_json(call: Call) -> dict[str, object]:
     """The fields of a line of a history."""
     names = ("op", "uid", "count", "call_ns", "return_ns", "seq", "exact", "epoch", "error")
-    return {name: getattr(call, name) for name in names}
+    own = ("at_least",) if call.op == "advance" else ()
+    return {name: getattr(call, name) for name in (*names, *own)}
 
 
 def place(call: Call) -> str:

@@ -10,8 +10,8 @@ _PLAIN_S = 10.0
 
 
 @asynccontextmanager
-async def progress(what: str, total: int, done: Callable[[], int]) -> AsyncIterator[None]:
-    """Show `done()` of `total` while the body runs; the body is never slowed to draw."""
+async def progress(what: str, total: int | None, done: Callable[[], int]) -> AsyncIterator[None]:
+    """Show `done()` of `total` (None: unknown) while the body runs, which is not slowed to draw."""
     show = _bar if sys.stderr.isatty() else _plain
     drawing = asyncio.create_task(show(what, total, done))
     try:
@@ -21,7 +21,7 @@ async def progress(what: str, total: int, done: Callable[[], int]) -> AsyncItera
         await asyncio.wait([drawing])
 
 
-async def _bar(what: str, total: int, done: Callable[[], int]) -> None:
+async def _bar(what: str, total: int | None, done: Callable[[], int]) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
@@ -37,7 +37,8 @@ async def _bar(what: str, total: int, done: Callable[[], int]) -> None:
             bar.update(task, completed=done(), refresh=True)
 
 
-async def _plain(what: str, total: int, done: Callable[[], int]) -> None:
+async def _plain(what: str, total: int | None, done: Callable[[], int]) -> None:
     while True:
         await asyncio.sleep(_PLAIN_S)
-        print(f"{done():,} of {total:,} {what}", file=sys.stderr, flush=True)
+        of = f" of {total:,}" if total is not None else ""
+        print(f"{done():,}{of} {what}", file=sys.stderr, flush=True)

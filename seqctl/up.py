@@ -8,8 +8,6 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
-
 from allocsvr.node import LEASE_TTL_S, MAX_TTL_S, MIN_TTL_S, AllocNode, Options
 from allocsvr.section import MAX_STEP
 from allocsvr.serving import NodeFront
@@ -18,6 +16,7 @@ from seqsvr.sections import SECTION_SIZE, STEP, UID_LIMIT
 from svrprocess import program
 from svrprocess.failures import OK, NotDone, WrongUsage
 from svrprocess.listening import serve_metrics
+from svrprocess.measures import new_registry
 from svrprocess.options import CONFIG, Option, add_flags, resolve
 from svrprocess.signals import Stop
 from svrprocess.values import LISTEN, OPTIONAL_LISTEN, PATH, integer, seconds
@@ -68,7 +67,7 @@ async def _serve(args: argparse.Namespace) -> int:
     except ValueError as bad:
         raise WrongUsage(str(bad)) from None
     wanted = Wanted(args.section_size, args.uid_limit)
-    registry = CollectorRegistry()
+    registry = new_registry("seqctl up")
     serve_metrics(args.metrics, registry)
     async with serving(Path(args.data), address, wanted, options, registry) as node:
         await serve_node(front, node, stop)

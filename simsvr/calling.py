@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from seqsvr.client import BULK_FROM, AsyncClient
 from seqsvr.errors import SeqError
 from seqsvr.routing import Router, RoutingTable
+from seqsvr.sections import MAX_JUMP
 from simsvr.hosts import Host
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ class Callers:
     async def _call_on(self, client: AsyncClient) -> None:
         rng, plan = self._rng, self._world.plan
         while not self._world.watch.over:
-            await self.once(client, rng.choice(KINDS))
+            advance = plan.advances and rng.random() < plan.advances
+            kind = "advance" if advance else rng.choice(KINDS)
+            await self.once(client, kind)
             await asyncio.sleep(rng.expovariate(1.0) * plan.think_s)
 
     async def once(self, client: AsyncClient, kind: str) -> None:
@@ -85,6 +88,8 @@ class Callers:
                 with watch.call("current", [uid], 1) as noted:
                     one = await client.current(uid, timeout=timeout)
                     noted.seqs, noted.exact = [one.value], [one.exact]
+            elif kind == "advance":
+                await self._advance(client, timeout)
             else:
                 uids = list(dict.fromkeys(self._uid() for _ in range(3)))
                 with watch.call("current", uids, 1) as noted:
@@ -93,6 +98,18 @@ class Callers:
                     noted.exact = [one.exact for one in many]
         except SeqError:
             pass  # noted with its reason
+
+    async def _advance(self, client: AsyncClient, timeout: float | None) -> None:
+        """A few uids, a little or by far more than their window above where one of them stands."""
+        rng, watch, plan = self._rng, self._world.watch, self._world.plan
+        uids = list(dict.fromkeys(self._uid() for _ in range(rng.randint(1, 4))))
+        stands = (await client.current(uids[0], timeout=timeout)).value
+        floors = [stands + rng.choice((0, 3, plan.step, 10 * plan.step)) for _ in uids]
+        max_jump = rng.choice((MAX_JUMP, MAX_JUMP, plan.step))
+        with watch.call("advance", uids, 1) as noted:
+            noted.floors = floors
+            pairs = zip(uids, floors, strict=True)
+            noted.seqs = await client.advance_many(pairs, max_jump=max_jump, timeout=timeout)
 
     def _uid(self) -> int:
         waiting = self._world.watch.unserved

@@ -30,6 +30,7 @@ class Plan:
     """Times in seconds of true time.
 
     uids: those that callers use; skew: how much more often the first of them than the others;
+    advances: the share of calls that raise uids to a floor;
     wild: clocks jump and run off beyond max_drift, so that only SEQ-2, SEQ-3, NRW-* and FENCE-1 are
     promised; faulty_s: how long faults are begun; calm_s: how long they are over at the end.
     """
@@ -53,6 +54,7 @@ class Plan:
     think_s: float = 0.08
     uids: tuple[int, ...] = ()
     skew: float = 0.0
+    advances: float = 0.0
     wild: bool = False
     faulty_s: float = 18.0
     calm_s: float = 12.0
@@ -97,6 +99,7 @@ def drawn(seed: int, kinds: tuple[str, ...]) -> Plan:
         kinds=tuple(rng.sample(chosen, min(len(chosen), rng.randint(3, 9)))),
         stores=3,
         vector_from=rng.choice((1, 1, VECTOR_FROM)),
+        advances=rng.choice((0.0, 0.0, 0.1)),
     )
 
 

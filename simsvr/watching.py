@@ -33,6 +33,7 @@ class Noted:
 
     seqs: list[int] = field(default_factory=list)
     exact: list[bool] = field(default_factory=list)
+    floors: list[int] = field(default_factory=list)
 
 
 class Watch:
@@ -101,6 +102,7 @@ class Watch:
             seq = 0 if error else noted.seqs[index]
             exact = bool(noted.exact) and noted.exact[index]
             call = Call(op, uid, count, began_ns, now_ns, seq, exact, 0, error or None)
+            call.at_least = noted.floors[index] if noted.floors else 0
             self.calls.append(call)
 
     def installed(self, client: str, version: int) -> None:
@@ -114,6 +116,7 @@ class Watch:
     def watch_ledger(self, node: "WatchedNode") -> None:
         """See every number that this node takes."""
         ledger, take, take_whole = node.ledger, node.ledger.next_batch, node.ledger.whole
+        raise_to = ledger.advance_batch
 
         def next_batch(uids: Sequence[int], counts: Sequence[int], now_ns: int) -> Answers:
             answers = take(uids, counts, now_ns)
@@ -132,6 +135,26 @@ class Watch:
                     self._handed(node, uid, seq, 1, epoch)
             return taken
 
+        def advance_batch(
+            uids: Sequence[int], floors: Sequence[int], max_jump: int, now_ns: int
+        ) -> Answers:
+            """To rise is to take all numbers up to the floor; only here it is seen from where."""
+            size = self._section_size
+            stood = [
+                section.current(uid % size)[0]
+                if (section := ledger.sections.get(uid // size))
+                else 0
+                for uid in uids
+            ]
+            answers = raise_to(uids, floors, max_jump, now_ns)
+            for uid, before, seq, epoch in zip(
+                uids, stood, answers.seqs, answers.epochs, strict=True
+            ):
+                if seq > before:
+                    self._handed(node, uid, before + 1, seq - before, epoch)
+            return answers
+
+        ledger.advance_batch = advance_batch  # type: ignore[method-assign]
         ledger.next_batch = next_batch  # type: ignore[method-assign]
         ledger.whole = whole  # type: ignore[method-assign]
 

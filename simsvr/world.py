@@ -24,6 +24,7 @@ from clustermap.model import (
     set_key,
 )
 from clustermap.nodes import Node
+from clustermap.ranges import Range
 from simsvr import programs
 from simsvr.calling import Callers
 from simsvr.channels import Wires
@@ -104,7 +105,9 @@ class World:
                 store_id,
             )
             self.disks.append(SimDisk(identity, self._committed))
-        return SetSpec(plan.set_name, 0, plan.sections - 1, tuple(replicas), plan.r, plan.w)
+        return SetSpec(
+            plan.set_name, (Range(0, plan.sections - 1),), tuple(replicas), plan.r, plan.w
+        )
 
     @property
     def undisturbed(self) -> bool:

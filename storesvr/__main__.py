@@ -20,6 +20,7 @@ from svrprocess import program
 from svrprocess.failures import OK, NotDone
 from svrprocess.front import Front
 from svrprocess.listening import serve_metrics
+from svrprocess.measures import new_registry
 from svrprocess.options import Option
 from svrprocess.signals import Stop
 from svrprocess.values import (
@@ -73,7 +74,7 @@ async def _serve(args: argparse.Namespace) -> int:
     stop = Stop.on_signals()
     front = Front(SERVER_OPTIONS)
     address = front.bind(args.listen)
-    registry = CollectorRegistry()
+    registry = new_registry("storesvr")
     service = _open(args, registry)
     try:
         serve_metrics(args.metrics, registry)

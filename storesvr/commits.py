@@ -76,6 +76,9 @@ class GroupCommit:
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "storesvr-commit")
         self._ended = ""
+        self._began_s = 0.0  # of the commit under way; 0: there is none
+        metrics.waiting.set_function(lambda: len(self._queue))
+        metrics.commit_running.set_function(self._running_s)
 
     async def submit(self, stage: Callable[[], T], *, sections: int, size: int) -> T:
         """What `stage` returns, once all it staged is durable.
@@ -148,10 +151,11 @@ class GroupCommit:
                 await asyncio.sleep(0)  # a Renew has its turn between
         staged = self._replica.take_staged()
         if staged.records or staged.identity:
-            began = time.perf_counter()
+            self._began_s = began = time.perf_counter()
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._thread, self._engine.commit, staged)
             self._metrics.commit_seconds.observe(time.perf_counter() - began)
+            self._began_s = 0.0
             self._metrics.commit_sections.observe(len(staged.records))
             self._metrics.commit_requests.observe(len(batch))
         self._replica.committed()
@@ -159,6 +163,10 @@ class GroupCommit:
             if not writer.answer.done():
                 writer.answer.set_result(answer)
         self._batch = []
+
+    def _running_s(self) -> float:
+        began_s = self._began_s
+        return time.perf_counter() - began_s if began_s else 0.0
 
     @staticmethod
     def _staged(writer: _Writer) -> Any:

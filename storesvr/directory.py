@@ -6,6 +6,7 @@ data.mdb   LMDB, with lock.mdb beside it
 outliving  how long a lease may outlive the process that granted it
 """
 
+import errno
 import fcntl
 import os
 import stat
@@ -22,6 +23,7 @@ from storesvr.ledger import (
 )
 
 _SLOT = 512  # slots lie in different sectors
+_LITTLE = 2**20  # bytes: less room than a commit of many records may take
 
 
 class Directory:
@@ -53,12 +55,24 @@ class Directory:
             return 0
 
     def free_bytes(self) -> int:
-        """Room on the disk, for a message: LMDB reports a full one as an input/output error."""
+        """Room on the disk; -1: it cannot be told."""
         try:
             disk = os.statvfs(self.path)
         except OSError:
             return -1
         return disk.f_bavail * disk.f_frsize
+
+    def blamed(self, error: Exception) -> str:
+        """What went wrong in here, for an operator, who is told plainly of a full disk.
+
+        LMDB reports a write that a full disk has cut short as an input/output error.
+        """
+        free = self.free_bytes()
+        if free < 0:
+            return str(error)
+        if free < _LITTLE or os.strerror(errno.ENOSPC) in str(error):
+            return f"{error} (its disk is full: {free} bytes are free)"
+        return f"{error} ({free} bytes are free on its disk)"
 
     def recall(self) -> Witness:
         """The witness; Witness(0, 0) where no store has been created. Raises EngineCorrupt.

@@ -48,6 +48,7 @@ from storesvr.ledger import (
     encode_identity,
     encode_totals,
 )
+from storesvr.metrics import Room
 from storesvr.port import Batch, Identity
 from storesvr.records import (
     Record,
@@ -96,8 +97,9 @@ class LmdbEngine:
         self._pending: Mapping[int, bytes] = {}  # what is being committed
         self._identity, self._totals = wanted, Totals()
         self._failed = ""
+        self._map_size = map_size
         try:
-            with _mapped_at_open(path):
+            with _mapped_at_open(self._directory):
                 self._open(wanted, create=create, map_size=map_size)
         except BaseException:
             self.close()
@@ -170,16 +172,17 @@ class LmdbEngine:
             self._write(rows, batch, totals)
             self._note(totals)
         except (lmdb.Error, OSError) as error:
-            self._failed = (
-                f"commit {totals.commits} failed: {error} "
-                f"({self._directory.free_bytes()} bytes are free on its disk)"
-            )
+            self._failed = f"commit {totals.commits} failed: {self._directory.blamed(error)}"
             raise EngineFailed(self._failed) from error
         with self._guard:
             held.update(pending)
             self._pending = {}
         self._totals = totals
         self._identity = batch.identity or self._identity
+
+    def room(self) -> Room:
+        """How large the store is, and may get; from any thread."""
+        return Room(self._directory.data_size(), self._map_size, self._directory.free_bytes())
 
     def close(self) -> None:
         if self._env is not None:
@@ -317,15 +320,15 @@ def _walk(cursor: lmdb.Cursor, first: int, last: int, limit: int) -> Iterator[tu
 
 
 @contextmanager
-def _mapped_at_open(path: Path) -> Iterator[None]:
+def _mapped_at_open(directory: Directory) -> Iterator[None]:
     try:
         yield
     except EngineError:
         raise
     except _NOT_A_STORE as error:
-        raise EngineCorrupt(f"{path}: {error}") from error
+        raise EngineCorrupt(f"{directory.path}: {error}") from error
     except (lmdb.Error, OSError) as error:
-        raise CannotOpen(f"{path}: {error}") from error
+        raise CannotOpen(f"{directory.path}: {directory.blamed(error)}") from error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ whole is not answered. Renew touches no disk and waits for no commit.
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 from prometheus_client import CollectorRegistry
 
 from clustermap.clock import boottime_ns
+from clustermap.documents import hex64
 from clustermap.errors import ReplicaFailed
 from seqsvr.v1 import store_pb2 as pb
 from storesvr import messages
@@ -69,7 +71,9 @@ def open_service(
         if own_ns < before_ns and boottime_ns() >= now_ns + grace_ns:
             note_outliving(path, own_ns)
 
-    return StoreService(replica, engine, registry=registry, closing=closing)
+    service = StoreService(replica, engine, registry=registry, closing=closing)
+    service.metrics.watch_room(engine.room)
+    return service
 
 
 def _outliving_ns(path: Path, own_ns: int, *, fresh: bool) -> int:
@@ -120,6 +124,11 @@ class StoreService:
         self.metrics.records.set_function(lambda: replica.sections)
         self.metrics.fence_version.set_function(lambda: replica.fence_version)
         self.metrics.leases.set_function(lambda: replica.live_leases(now_ns()))
+        self.metrics.boot_grace.set_function(lambda: replica.boot_grace_left_ns(now_ns()) / 1e9)
+        identity = self.identity
+        self.metrics.info.labels(
+            identity.cluster, identity.set, identity.replica, hex64(identity.store_id)
+        ).set(1)
 
     @property
     def identity(self) -> Identity:
@@ -151,6 +160,7 @@ class StoreService:
             answer = await self._submit(
                 request, lambda: self._replica.fence(ranges, self._now_ns()), sections
             )
+            self._refused("Fence", sum(not granted for _, granted in answer.entries))
             return messages.fence_response(self.identity.store_id, answer)
 
     async def raise_max(self, request: pb.RaiseRequest) -> pb.RaiseResponse:
@@ -160,6 +170,7 @@ class StoreService:
             refused = await self._submit(
                 request, lambda: self._replica.raise_max(request.incarnation, entries), len(entries)
             )
+            self._refused("Raise", len(refused))
             return pb.RaiseResponse(
                 store_id=self.identity.store_id, refused=messages.epoch_ranges(refused)
             )
@@ -171,6 +182,7 @@ class StoreService:
             refused = await self._submit(
                 request, lambda: self._replica.release(request.incarnation, entries), len(entries)
             )
+            self._refused("Release", len(refused))
             return pb.ReleaseResponse(
                 store_id=self.identity.store_id, refused=messages.epoch_ranges(refused)
             )
@@ -278,6 +290,7 @@ class StoreService:
     @contextmanager
     def _answering(self, rpc: str) -> Iterator[None]:
         outcome: Any = "cancelled"
+        began_s = time.perf_counter()
         try:
             self._commits.check_open()
             yield
@@ -287,7 +300,12 @@ class StoreService:
             raise
         finally:
             self.metrics.requests.labels(rpc, outcome).inc()
+            self.metrics.request_seconds.labels(rpc).observe(time.perf_counter() - began_s)
             self._watch_quorum()
+
+    def _refused(self, rpc: str, sections: int) -> None:
+        if sections:
+            self.metrics.refused.labels(rpc).inc(sections)
 
     def _watch_quorum(self) -> None:
         why = self._replica.out_of_quorum

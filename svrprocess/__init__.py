@@ -6,8 +6,10 @@ values.py        what the value of an option may be
 etcd_options.py  the options by which a program finds the cluster map
 front.py         the gRPC server: port, health, reflection
 health.py        what it says of itself
+measures.py      the registry of metrics
 listening.py     ports, and the page for Prometheus
 signals.py       when to stop
+supervisor.py    what systemd is told
 workers.py       several processes of one program
 failures.py      exit codes, errors of one line
 """

@@ -5,6 +5,8 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from prometheus_client import CollectorRegistry
+
 from clustermap.etcd import EtcdCoordinator
 from clustermap.etcd_options import EtcdOptions
 from svrprocess.failures import NotDone
@@ -15,14 +17,16 @@ CLOSE_S = 5.0
 
 
 @asynccontextmanager
-async def cluster_map(options: EtcdOptions) -> AsyncIterator[EtcdCoordinator]:
+async def cluster_map(
+    options: EtcdOptions, registry: CollectorRegistry
+) -> AsyncIterator[EtcdCoordinator]:
     """The map inside the `async with`. Raises NotDone where a file of the options cannot be read.
 
-    etcd need not answer. At the end registrations and elections are given back, unless that takes
-    more than CLOSE_S seconds: then they end by their time to live.
+    registry: where it counts. etcd need not answer. At the end registrations and elections are
+    given back, unless that takes more than CLOSE_S seconds: then they end by their time to live.
     """
     try:
-        coordinator = await EtcdCoordinator.open(options)
+        coordinator = await EtcdCoordinator.open(options, registry)
     except OSError as error:
         raise NotDone(f"cannot use etcd's options: {error}") from None
     try:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from seqsvr import loops
+from svrprocess import signals, supervisor
 from svrprocess.failures import FATAL, INTERRUPTED, Failed, leaves, one_line
 from svrprocess.options import Option, parse
 
@@ -46,12 +47,12 @@ def run(work: Coroutine[Any, Any, int]) -> int:
     """Run `work` on a loop of its own, with logging and room for connections; its exit code.
 
     Raises Failed where nothing but that ended it, also out of an exception group. Anything else
-    is logged, and is FATAL.
+    is logged, and is FATAL. Signals that come once `work` has ended change nothing any more.
     """
     set_up_logging()
     raise_file_limit()
     try:
-        return loops.run(work)
+        return loops.run(_to_its_end(work))
     except Exception as error:  # noqa: BLE001 - the last line of defence, and it says all it knows
         faults = [leaf for leaf in leaves(error) if not isinstance(leaf, Failed)]
         if not faults:
@@ -61,12 +62,23 @@ def run(work: Coroutine[Any, Any, int]) -> int:
         return FATAL
 
 
+async def _to_its_end(work: Coroutine[Any, Any, int]) -> int:
+    try:
+        return await work
+    finally:
+        signals.deafen()
+
+
 def announce(address: str) -> None:
-    """Say on standard output that `address` serves, once; what start-up left is out of gc's way."""
+    """Say that `address` serves, once: on standard output, and to systemd if it asked.
+
+    What start-up left is out of gc's way from then on.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     print(f"ready {address}", flush=True)
+    supervisor.tell(supervisor.READY)
 
 
 def set_up_logging() -> None:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 
 from svrprocess.failures import FATAL, NOT_DONE, SIGNALLED, WRONG_USAGE
 from svrprocess.signals import Stop
+from svrprocess.supervisor import unsupervised
 
 BACKOFF_S = 0.2
 MAX_BACKOFF_S = 10.0
@@ -114,6 +115,7 @@ class Workers:
                 *self._commands[index],
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                env=unsupervised(),
                 start_new_session=True,  # a Ctrl-C is for the parent; uvloop knows no process_group
             )
         except OSError as error:

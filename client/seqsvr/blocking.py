@@ -32,6 +32,7 @@ from seqsvr.client import MAX_IN_FLIGHT, MAX_QUEUE, TIMEOUT_S, AsyncClient
 from seqsvr.errors import Unavailable, error_for
 from seqsvr.loops import new_event_loop
 from seqsvr.routing import RoutingTable
+from seqsvr.sections import MAX_JUMP
 
 T = TypeVar("T")
 
@@ -97,6 +98,24 @@ class Client:
     def current_many(self, uids: Iterable[int], *, timeout: float | None = None) -> list[Current]:
         """See AsyncClient.current_many."""
         return self._thread.run(self._client.current_many(list(uids), timeout=timeout))
+
+    def advance(
+        self, uid: int, at_least: int, *, max_jump: int = MAX_JUMP, timeout: float | None = None
+    ) -> int:
+        """See AsyncClient.advance."""
+        work = self._client.advance(uid, at_least, max_jump=max_jump, timeout=timeout)
+        return self._thread.run(work)
+
+    def advance_many(
+        self,
+        floors: Iterable[tuple[int, int]],
+        *,
+        max_jump: int = MAX_JUMP,
+        timeout: float | None = None,
+    ) -> list[int]:
+        """See AsyncClient.advance_many."""
+        work = self._client.advance_many(list(floors), max_jump=max_jump, timeout=timeout)
+        return self._thread.run(work)
 
     def table(self) -> RoutingTable | None:
         """See AsyncClient.table."""

@@ -14,17 +14,18 @@ from operator import index
 from typing import Protocol
 
 from seqsvr.errors import TABLE, InvalidArgument, OutcomeUnknown, SeqError, Unavailable, error_for
-from seqsvr.sections import MAX_COUNT
+from seqsvr.sections import MAX_COUNT, SEQ_LIMIT
 
 UID_CEILING = 2**63
 """No cluster's uid_limit is above this; what a client checks before it knows the real one."""
 
 
 class Op(Enum):
-    """The two kinds of call, by their names in a history."""
+    """The kinds of call, by their names in a history."""
 
     NEXT = "next"
     CURRENT = "current"
+    ADVANCE = "advance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,17 @@ class Entry:
             self.waiter.set_result(None)
 
 
+class Advance(Entry):
+    """A uid to be raised to `at_least`, by at most `max_jump`; `seq` is where it stands then."""
+
+    __slots__ = ("at_least", "max_jump")
+
+    def __init__(self, uid: int, at_least: int, max_jump: int, deadline_s: float) -> None:
+        super().__init__(Op.ADVANCE, uid, 1, deadline_s)
+        self.at_least = at_least
+        self.max_jump = max_jump
+
+
 class Bulk:
     """Distinct uids of one `next_many` that have one owner, in place of as many entries.
 
@@ -174,10 +186,10 @@ class Bulk:
 def error_of(entry: Entry, failure: Failure) -> SeqError:
     """What the caller gets for an entry that finally failed.
 
-    Doubt about an allocation outweighs "it took no effect", which is what Unavailable promises.
+    Doubt about an effect outweighs "it took no effect", which is what Unavailable promises.
     """
     error = error_for(failure.reason, failure.text, entry.uid)
-    if entry.op is Op.NEXT and entry.doubt and isinstance(error, Unavailable):
+    if entry.op is not Op.CURRENT and entry.doubt and isinstance(error, Unavailable):
         text = f"time ran out after the call was sent: {failure.text}"
         return OutcomeUnknown(text, reason="OUTCOME_UNKNOWN", uid=entry.uid)
     return error
@@ -215,6 +227,15 @@ def checked_count(count: object, uid: int) -> int:
     if value is None or not 1 <= value <= MAX_COUNT:
         text = f"count must be an integer in 1..{MAX_COUNT}, not {_shown(count)}"
         raise InvalidArgument(text, reason="COUNT_OUT_OF_RANGE", uid=uid)
+    return value
+
+
+def checked_floor(at_least: object, uid: int | None, name: str = "at_least") -> int:
+    """A floor, or a jump to one, in 0..2^63-1. Raises InvalidArgument, reason JUMP_TOO_LARGE."""
+    value = _integer(at_least)
+    if value is None or not 0 <= value <= SEQ_LIMIT:
+        text = f"{name} must be an integer in 0..{SEQ_LIMIT}, not {_shown(at_least)}"
+        raise InvalidArgument(text, reason="JUMP_TOO_LARGE", uid=uid)
     return value
 
 

@@ -8,10 +8,12 @@ import grpc.aio
 from seqsvr.v1 import alloc_pb2_grpc
 
 _OPTIONS: list[tuple[str, int]] = [
-    # A node that restarts on its address should be found again at once.
+    # A node that restarts on its address should be found again at once: the pause between two
+    # attempts comes on top of the outage, and both must fit the default timeout of a call. The
+    # minimum is no pause, but how long one attempt may take.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 250),
     # A peer that is frozen or gone without a word is given up after 13 s. The second time-out is
     # for grpc's own pings: one that is under way keeps the keepalive from being sent.
     ("grpc.keepalive_time_ms", 10_000),

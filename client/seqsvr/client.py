@@ -16,8 +16,10 @@ from os import PathLike
 from types import TracebackType
 from typing import Self
 
+from seqsvr.advancing import CLOSED, Advancing
 from seqsvr.calls import (
     UID_CEILING,
+    Advance,
     Bulk,
     Current,
     Entry,
@@ -25,6 +27,7 @@ from seqsvr.calls import (
     Op,
     Tally,
     checked_count,
+    checked_floor,
     checked_timeout,
     checked_uid,
     error_of,
@@ -38,7 +41,7 @@ from seqsvr.history import History
 from seqsvr.pause import Pause
 from seqsvr.retry import delay_s
 from seqsvr.routing import Router, RoutingTable
-from seqsvr.sections import MAX_BATCH, SECTION_SIZE
+from seqsvr.sections import MAX_BATCH, MAX_JUMP, SECTION_SIZE
 from seqsvr.session import Session
 from seqsvr.v1 import alloc_pb2
 from seqsvr.wire import table_from_wire
@@ -84,6 +87,7 @@ class AsyncClient:
         self._max_queue = max_queue
         self._router = Router()
         self._finder = RouteFinder(self._candidates, lambda: self._router.version, self._learn)
+        self._advancing = Advancing(self._learn)
         self._pauses = Pause()
         self._sessions: dict[str, Session] = {}
         self._retired: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -157,6 +161,38 @@ class AsyncClient:
         entries = await self._finish_many(Op.CURRENT, uids, timeout)
         return [Current(entry.seq or 0, entry.exact) for entry in entries]
 
+    async def advance(
+        self, uid: int, at_least: int, *, max_jump: int = MAX_JUMP, timeout: float | None = None
+    ) -> int:
+        """Have all numbers of `uid` from now on be above `at_least`; where it stands after that.
+
+        Idempotent: a uid that stands higher stays there. max_jump: how far it may rise, else
+        InvalidArgument, reason JUMP_TOO_LARGE; after a crash all uids of its section may continue
+        from as high as it was raised. For those who come from another service, or from a backup.
+        """
+        pairs = [(uid, at_least)]
+        return (await self.advance_many(pairs, max_jump=max_jump, timeout=timeout))[0]
+
+    async def advance_many(
+        self,
+        floors: Iterable[tuple[int, int]],
+        *,
+        max_jump: int = MAX_JUMP,
+        timeout: float | None = None,
+    ) -> list[int]:
+        """`advance` of any number of (uid, at_least), in their order; errors as of `next_many`.
+
+        Where one of them fails, others may have been advanced; to ask again does no harm.
+        """
+        deadline_s, limit = self._deadline(timeout), self._uid_limit
+        most = checked_floor(max_jump, None, "max_jump")
+        entries = []
+        for uid, at_least in floors:
+            checked = checked_uid(uid, limit)
+            entries.append(Advance(checked, checked_floor(at_least, checked), most, deadline_s))
+        await self._finish_all(entries)
+        return [entry.seq or 0 for entry in entries]
+
     def table(self) -> RoutingTable | None:
         """The newest routing table seen; None before the first call."""
         return self._router.table
@@ -188,6 +224,7 @@ class AsyncClient:
         self._sessions, self._owners = {}, {}
         for session in sessions:
             await session.aclose()
+        await self._advancing.aclose()
         await self._finder.aclose()
         if self._history is not None:
             # All callers have been let go by now and need only their turn to write their lines.
@@ -326,11 +363,14 @@ class AsyncClient:
         deadline_s = self._deadline(timeout)
         limit = self._uid_limit
         entries = [Entry(op, checked_uid(uid, limit), 1, deadline_s) for uid in uids]
+        await self._finish_all(entries)
+        return entries
+
+    async def _finish_all(self, entries: Sequence[Entry]) -> None:
         size = min(_WINDOW, self._max_queue)
         with self._history.call(entries) if self._history else nullcontext():
             for start in range(0, len(entries), size):
-                await self._drive_all(entries[start : start + size])
-        return entries
+                await self._drive_all(list(entries[start : start + size]))
 
     async def _drive_all(self, entries: list[Entry]) -> None:
         if not entries:
@@ -354,6 +394,12 @@ class AsyncClient:
 
     async def _attempt(self, entries: list[Entry]) -> None:
         """Send entries to the owners of their sections; return when all of them are settled."""
+        if entries[0].op is Op.ADVANCE:  # then all of them are
+            for entry in entries:
+                entry.section = entry.uid // self._section_size
+            advances = [entry for entry in entries if isinstance(entry, Advance)]
+            await self._advancing.attempt(advances, self._router)
+            return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiter = Tally(future, len(entries))
         size, owners = self._section_size, self._owners
@@ -376,7 +422,7 @@ class AsyncClient:
             if pause_s:
                 await self._pauses.until(self._now_s() + pause_s)
             if self._closed:
-                raise _given_up(failed, _CLOSED)
+                raise _given_up(failed, CLOSED)
             last = [entry.failure for entry in failed]
             await self._attempt(failed)
             for entry, failure in zip(failed, last, strict=True):
@@ -451,7 +497,7 @@ class AsyncClient:
         """Why there is no point in asking for a table once more; None: there is."""
         failure = self._finder.failure
         if self._closed:
-            return _CLOSED
+            return CLOSED
         if self._now_s() >= deadline_s:
             return failure or _LATE
         return failure if failure is not None and not failure.retry else None
@@ -475,11 +521,10 @@ class AsyncClient:
         elif self._bound_loop is not running:
             raise RuntimeError("an AsyncClient belongs to the event loop that used it first")
         if self._closed:
-            raise error_for(_CLOSED.reason, _CLOSED.text)
+            raise error_for(CLOSED.reason, CLOSED.text)
 
 
 _LATE = Failure("TIMEOUT", "no node answered in time")
-_CLOSED = Failure("CLOSED", "the client was closed")
 
 
 def _given_up(entries: list[Entry], failure: Failure) -> SeqError:

@@ -47,7 +47,7 @@ class Overloaded(Unavailable):
 
 
 class InvalidArgument(SeqError, ValueError):
-    """A uid, count or batch is out of bounds. Do not retry."""
+    """A uid, count, floor or batch is out of bounds. Do not retry."""
 
 
 class SequenceExhausted(SeqError):
@@ -55,7 +55,7 @@ class SequenceExhausted(SeqError):
 
 
 class OutcomeUnknown(SeqError):
-    """Time ran out after the call was sent: numbers may have been taken; a retry leaves a gap."""
+    """Time ran out after the call was sent: it may have had an effect; a retry leaves a gap."""
 
 
 class DataLoss(SeqError):
@@ -91,6 +91,7 @@ TABLE: dict[str, Outcome] = {
     "BATCH_TOO_LARGE": Outcome(_S.INVALID_ARGUMENT, InvalidArgument),
     "SEQUENCE_EXHAUSTED": Outcome(_S.OUT_OF_RANGE, SequenceExhausted),
     "CORRUPT": Outcome(_S.DATA_LOSS, DataLoss),
+    "JUMP_TOO_LARGE": Outcome(_S.INVALID_ARGUMENT, InvalidArgument),
     "MALFORMED": Outcome(_S.INVALID_ARGUMENT, InvalidArgument),
     "INTERNAL": Outcome(_S.INTERNAL, DataLoss),
 }

@@ -2,7 +2,8 @@
 
 `{"op", "uid", "count", "call_ns", "return_ns", "seq", "exact", "epoch", "error"}`, with times of
 CLOCK_MONOTONIC, so the histories of all processes of one machine can be checked together. A call
-that failed has `error` (a reason) and no seq; `exact` is null for `next`, `epoch` null if unknown.
+that failed has `error` (a reason) and no seq; `exact` is null but for `current`, `epoch` null if
+unknown. An `advance` has `at_least` too, and its seq is where the uid stood after it.
 Lines are buffered, and on their way to the file within a second.
 """
 
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from os import PathLike
 from typing import TextIO
 
-from seqsvr.calls import Entry, Op, error_of
+from seqsvr.calls import Advance, Entry, Op, error_of
 
 FLUSH_S = 1.0
 _FLUSH_LINES = 1_000
@@ -82,8 +83,10 @@ def _line(entry: Entry, call_ns: int, return_ns: int) -> str | None:
         f'{{"op": "{entry.op.value}", "uid": {entry.uid}, "count": {entry.count}, '
         f'"call_ns": {call_ns}, "return_ns": {return_ns}, '
     )
+    if isinstance(entry, Advance):
+        head += f'"at_least": {entry.at_least}, '
     if entry.seq is not None:
-        exact = "null" if entry.op is Op.NEXT else ("true" if entry.exact else "false")
+        exact = "null" if entry.op is not Op.CURRENT else ("true" if entry.exact else "false")
         epoch = entry.epoch or "null"
         return f'{head}"seq": {entry.seq}, "exact": {exact}, "epoch": {epoch}, "error": null}}\n'
     reason = _reason(entry)

@@ -107,6 +107,18 @@ OWNERS = (
         ),
     ),
     Mutant(
+        "advanced-before-it-is-durable",
+        ("SEQ-3", "SEQ-2"),
+        "a uid is raised to its floor while the raise of max_seq that covers it is on its way",
+        (
+            Hunk(
+                SECTION,
+                "                if not self._fits(distance):\n                    return False\n",
+                "                self._fits(distance)\n",
+            ),
+        ),
+    ),
+    Mutant(
         "answers-of-two-raises-mixed-up",
         ("NRW-1", "SEQ-3"),
         "two raises of a section are on their way, and the answer to the first is taken for one to"

@@ -25,7 +25,7 @@ from clustermap.model import (
     set_key,
 )
 from clustermap.nodes import Node
-from clustermap.spans import Range
+from clustermap.ranges import Range
 
 PATIENCE_S = 30.0
 TTL_S = 5.0
@@ -112,7 +112,7 @@ class World:
         assert await self.coordinator.transact({}, puts) is not None
 
     async def add_set(self, name: str, first: int, last: int) -> None:
-        spec = SetSpec(name, first, last, (Replica("store-0", "s:1", 1),), 1, 1)
+        spec = SetSpec(name, (Range(first, last),), (Replica("store-0", "s:1", 1),), 1, 1)
         key = assignments_key(name)
         await self.put({set_key(name): spec.to_json(), key: Assignments(name).to_json()})
 

@@ -27,6 +27,7 @@ from clustermap.model import (
     set_key,
 )
 from clustermap.nodes import Node
+from clustermap.ranges import Range
 from seqsvr.sections import SEQ_LIMIT
 from seqsvr.v1 import store_pb2 as pb
 from storesvr.memory import Disk, MemoryEngine
@@ -133,13 +134,13 @@ class Box:
 
     async def assign(self, member: Member, first: int = 0, last: int | None = None) -> None:
         """Give sections (all of them) to a node, as the arbiter would."""
-        end = self.spec.last if last is None else last
+        end = self.spec.ranges[-1].last if last is None else last
         await self.change(lambda d: placement.reassign(d, first, end, member.at))
 
     async def own(self, member: Member, first: int = 0, last: int | None = None) -> None:
         """Assign, and wait until they are served."""
         await self.assign(member, first, last)
-        end = self.spec.last if last is None else last
+        end = self.spec.ranges[-1].last if last is None else last
         await eventually(
             lambda: all(member.serves(s) for s in range(first, end + 1)), "sections to be served"
         )
@@ -243,7 +244,7 @@ async def open_box(
     """A Set of `sections` sections on `n` replicas, without a node."""
     cluster = Cluster("c0ffee", section_size, uid_limit or sections * section_size, seq_limit)
     replicas = tuple(Replica(f"store-{i}", f"127.0.0.1:{i + 1}", i + 1) for i in range(n))
-    spec = SetSpec(SET, 0, cluster.layout.sections - 1, replicas, r, w)
+    spec = SetSpec(SET, (Range(0, cluster.layout.sections - 1),), replicas, r, w)
     coordinator = await EmbeddedCoordinator.open(directory)
     box = Box(cluster, spec, coordinator)
     await coordinator.transact({}, box.blank_map())

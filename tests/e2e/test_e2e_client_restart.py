@@ -1,4 +1,7 @@
-"""A client with its default timeout sees nothing of a graceful restart."""
+"""A client with its default timeout sees nothing of a graceful restart.
+
+On a machine too busy to restart the service well within that, the timeout is longer by as much.
+"""
 
 import asyncio
 import random
@@ -7,15 +10,18 @@ from collections import Counter
 
 import seqsvr
 from processes import Service, Services, free_port
+from seqsvr.client import TIMEOUT_S
 
 CALLERS = 32
 UIDS = [7, 99_999, 100_000, 999_999]
 ROUNDS = 3
 PATIENCE_S = 20.0
 TRIES = 20
-# The client's timeout is 2 s, and it may look around for half a second after the service is back.
-# On a machine so busy that the service is away for longer than this, a round proves nothing.
-LONGEST_S = 1.2
+# How long the client may look around once the service is back, in seconds. A round in which the
+# service was away, and this process held up, for longer than the rest of the timeout proves
+# nothing.
+LOOKING_S = 0.8
+BEAT_S = 0.02
 
 
 async def restarted(service: Service) -> float:
@@ -27,13 +33,33 @@ async def restarted(service: Service) -> float:
     return time.monotonic() - began
 
 
+class Late:
+    """How long this process's loop was held up since `clear`, in seconds."""
+
+    def __init__(self) -> None:
+        self.sum_s = 0.0
+
+    def clear(self) -> None:
+        self.sum_s = 0.0
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            began = time.monotonic()
+            await asyncio.sleep(BEAT_S)
+            # What a quiet machine needs for a turn of the loop does not count.
+            self.sum_s += max(0.0, time.monotonic() - began - 3 * BEAT_S)
+
+
 async def test_no_call_fails_while_the_service_restarts(services: Services) -> None:
     service = services(port=free_port()).start()
+    timeout_s = max(TIMEOUT_S, 2 * max([await restarted(service) for _ in range(2)]))
+    longest_s = timeout_s - LOOKING_S
     stop = asyncio.Event()
     failed: Counter[str] = Counter()
     highest: dict[int, int] = {}
     answered = 0
     slowest_s = 0.0
+    late = Late()
 
     async def caller(client: seqsvr.AsyncClient) -> None:
         nonlocal answered, slowest_s
@@ -51,22 +77,32 @@ async def test_no_call_fails_while_the_service_restarts(services: Services) -> N
                 slowest_s = max(slowest_s, time.monotonic() - began)
             await asyncio.sleep(0.002)
 
-    async with seqsvr.AsyncClient(service.address) as client, asyncio.TaskGroup() as group:
+    async with (
+        seqsvr.AsyncClient(service.address, timeout=timeout_s) as client,
+        asyncio.TaskGroup() as group,
+    ):
         for _ in range(CALLERS):
             group.create_task(caller(client))
+        group.create_task(late.watch(stop))
         good = 0
         for _ in range(TRIES):
             await asyncio.sleep(0.3)
             failed.clear()
+            late.clear()
             before = answered
             outage_s = await restarted(service)
             async with asyncio.timeout(PATIENCE_S):  # nobody found the service again
                 while answered == before:
                     await asyncio.sleep(0.02)
             await asyncio.sleep(0.3)
-            print(f"outage {outage_s:.2f} s, slowest call {slowest_s:.2f} s, failed {dict(failed)}")
-            good += outage_s <= LONGEST_S
-            assert not failed or outage_s > LONGEST_S
+            away_s = outage_s + late.sum_s
+            print(
+                f"timeout {timeout_s:.2f} s, outage {outage_s:.2f} s, "
+                f"this process late {late.sum_s:.2f} s, "
+                f"slowest call {slowest_s:.2f} s, failed {dict(failed)}"
+            )
+            good += away_s <= longest_s
+            assert not failed or away_s > longest_s
             if good == ROUNDS:
                 break
         stop.set()

@@ -64,7 +64,7 @@ def test_a_full_disk_ends_the_service_and_room_brings_it_back(
     assert service.wait() == 70, service.stderr()
     critical = [line for line in service.stderr().splitlines() if "CRITICAL" in line]
     assert len(critical) == 1, service.stderr()
-    assert "store write failed" in critical[0] and "No space left" in critical[0]
+    assert "store write failed" in critical[0] and "its disk is full" in critical[0]
 
     # As long as there is no room it does not serve, and says why; with room, it does.
     service.spawn()

@@ -39,6 +39,8 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
         self.epoch = 1
         self.numbers: dict[int, int] = {}
         self.requests: list[alloc_pb2.SessionRequest] = []
+        self.advances: list[alloc_pb2.AdvanceSeqRequest] = []
+        self.advancing: Callable[[alloc_pb2.AdvanceSeqRequest, Any], Awaitable[Any]] | None = None
         self.route_calls = 0
         self.streams = 0
         self.address = ""
@@ -97,6 +99,19 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
         if request.known_version >= self.table.version:
             return alloc_pb2.GetRouteResponse()
         return alloc_pb2.GetRouteResponse(table=self.table)
+
+    async def AdvanceSeq(self, request: alloc_pb2.AdvanceSeqRequest, context: Any) -> Any:
+        self.advances.append(request)
+        if self.advancing is not None:
+            return await self.advancing(request, context)
+        return self.advanced(request)
+
+    def advanced(self, request: alloc_pb2.AdvanceSeqRequest) -> alloc_pb2.AdvanceSeqResponse:
+        """Every uid is raised."""
+        for uid, floor in zip(request.uids, request.at_least, strict=True):
+            self.numbers[uid] = max(self.numbers.get(uid, 0), floor)
+        seqs = [self.numbers[uid] for uid in request.uids]
+        return alloc_pb2.AdvanceSeqResponse(seqs=seqs, epochs=[self.epoch])
 
     async def Session(self, requests: AsyncIterator[Any], context: Any) -> None:
         self.streams += 1

@@ -20,7 +20,7 @@ from cluster_in_a_box.box import KEY
 from cluster_in_a_box.serving import served
 from clustermap import placement
 from clustermap.model import Assignment, Assignments
-from clustermap.spans import Range
+from clustermap.ranges import Range
 from seqsvr import AsyncClient
 from seqsvr.v1 import alloc_pb2 as pb
 

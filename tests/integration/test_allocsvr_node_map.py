@@ -22,6 +22,7 @@ from clustermap.model import (
     set_key,
 )
 from clustermap.nodes import Node
+from clustermap.ranges import Range
 
 TTL_S = 0.6
 
@@ -204,7 +205,7 @@ async def test_the_sets_of_a_cluster_that_are_sound_keep_their_routes(box: Box) 
     """Another Set claims sections of ours: what it says is no route, whatever its name."""
     replicas = (Replica("other-0", "127.0.0.1:9", 9),)
     for name in ("a-set", "z-set"):
-        spec = SetSpec(name, 2, 3, replicas, 1, 1)
+        spec = SetSpec(name, (Range(2, 3),), replicas, 1, 1)
         node = replace((await _nobody(box)), set=name)
         document = placement.reassign(Assignments(name), 2, 3, node)
         outside = replace(document, entries=(replace(document.entries[0], first=0),))

@@ -18,7 +18,7 @@ from seqsvr.v1 import alloc_pb2 as pb
 
 UID_LIMIT = 2**32
 FULL = 42_950
-UNARY = ("GetSeq", "GetCurSeq", "BatchGetSeq", "BatchGetCurSeq", "GetRoute")
+UNARY = ("GetSeq", "GetCurSeq", "BatchGetSeq", "BatchGetCurSeq", "AdvanceSeq", "GetRoute")
 
 
 @pytest.fixture
@@ -88,6 +88,52 @@ async def test_a_batch_gives_rising_numbers_to_a_uid_that_occurs_twice(one: Serv
     assert list((await one.stub.BatchGetSeq(request)).seqs) == [1, 1, 2, 12]
     answer = await one.stub.BatchGetCurSeq(pb.BatchGetCurSeqRequest(uids=[5, 6, 7]))
     assert (list(answer.seqs), list(answer.exact)) == ([13, 1, 0], [True, True, True])
+
+
+async def test_an_advance_says_where_each_uid_stands_and_numbers_go_on_above(one: Served) -> None:
+    assert (await one.stub.GetSeq(pb.GetSeqRequest(uid=6, count=50))).seq == 1
+    request = pb.AdvanceSeqRequest(uids=[5, 6, 7], at_least=[900, 40, 0])
+    for _ in range(2):  # twice is once
+        answer = await one.stub.AdvanceSeq(request)
+        assert (list(answer.seqs), list(answer.errors)) == ([900, 50, 0], [])
+        assert list(answer.epochs) == [one.member.node.ledger.sections[0].epoch]
+    answer = await one.stub.BatchGetSeq(pb.BatchGetSeqRequest(uids=[5, 6, 7]))
+    assert list(answer.seqs) == [901, 51, 1]
+
+
+async def test_an_advance_is_durable_at_w_before_it_is_answered_seq_3(
+    one: Served, box: Box
+) -> None:
+    step = one.member.node.options.step
+    assert step < 990
+    await one.stub.AdvanceSeq(pb.AdvanceSeqRequest(uids=[5, 100_005], at_least=[990, 3]))
+    held = one.member.node.ledger.sections
+    assert held[0].max_seq >= 990
+    assert held[1].max_seq < 990, "another section's ceiling is its own"
+
+
+async def test_an_advance_out_of_bounds_is_refused_with_the_bound(one: Served) -> None:
+    def advance(*floors: int, **more: Any) -> Any:
+        return one.stub.AdvanceSeq(
+            pb.AdvanceSeqRequest(uids=range(len(floors)), at_least=floors, **more)
+        )
+
+    answer = await advance(11, 1001, 2**64 - 1, max_jump=10)  # the limit is 1000
+    assert reasons(answer) == [(i, "JUMP_TOO_LARGE") for i in range(3)]
+    assert [(error.field, error.bound) for error in answer.errors] == [("at_least", 10)] * 3
+    answer = await advance(1001, max_jump=2**64 - 1)
+    assert [error.bound for error in answer.errors] == [1000]
+    assert list((await advance(1000)).seqs) == [1000]
+    assert reasons(await one.stub.BatchGetSeq(pb.BatchGetSeqRequest(uids=[0]))) == [
+        (0, "SEQUENCE_EXHAUSTED")
+    ]
+    for request, reason in (
+        (pb.AdvanceSeqRequest(), "BATCH_TOO_LARGE"),
+        (pb.AdvanceSeqRequest(uids=range(4097), at_least=[1] * 4097), "BATCH_TOO_LARGE"),
+        (pb.AdvanceSeqRequest(uids=[1, 2], at_least=[1]), "MALFORMED"),
+    ):
+        refused = await refusal(one.stub.AdvanceSeq(request))
+        assert (refused.code, refused.reason) == ("INVALID_ARGUMENT", reason)
 
 
 async def test_the_full_batch_is_served_and_its_epochs_are_compact(one: Served) -> None:
@@ -293,6 +339,21 @@ async def test_a_caller_without_a_table_is_forwarded_to_the_owner(
     current = await first.stub.BatchGetCurSeq(pb.BatchGetCurSeqRequest(uids=[mine, theirs]))
     assert (list(current.seqs), list(current.exact)) == ([1, 11], [True, True])
     assert not first.member.serves(10)
+
+
+async def test_an_advance_is_forwarded_with_its_bounds(two: tuple[Served, Served]) -> None:
+    first, _ = two
+    mine, theirs = 5, 10 * 100_000 + 5
+    request = pb.AdvanceSeqRequest(
+        uids=[theirs, mine, theirs + 1], at_least=[70, 80, 101], max_jump=100
+    )
+    answer = await first.stub.AdvanceSeq(request)
+    assert list(answer.seqs) == [70, 80, 0]
+    assert reasons(answer) == [(2, "JUMP_TOO_LARGE")]
+    assert (answer.errors[0].field, answer.errors[0].bound) == ("at_least", 100)
+    assert (await first.stub.GetSeq(pb.GetSeqRequest(uid=theirs))).seq == 71
+    forwarded = pb.AdvanceSeqRequest(uids=[theirs], at_least=[1], forwarded=True)
+    assert reasons(await first.stub.AdvanceSeq(forwarded)) == [(0, "NOT_OWNER")]
 
 
 async def test_a_forwarded_call_is_never_forwarded_again(two: tuple[Served, Served]) -> None:

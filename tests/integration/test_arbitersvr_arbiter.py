@@ -53,6 +53,10 @@ async def test_a_dead_nodes_sections_go_to_all_the_others_evenly(world: World) -
     await eventually(lambda: running.count("moves_total", set="s", cause="failure") == 10)
     await eventually(lambda: running.count("sections", set="s", state="assigned") == 30)
     assert running.count("given_up_total", set="s") == 1
+    assert running.count("nodes", set="s", state="live") == 2
+    assert running.count("nodes", set="s", state="given_up") == 0  # it has nothing any more
+    assert running.count("elections_total", event="won") == 1
+    assert running.registry.get_sample_value("seqsvr_map_documents", {"kind": "nodes"}) == 2
 
 
 async def test_nodes_that_answer_keep_everything_though_all_registrations_are_gone(

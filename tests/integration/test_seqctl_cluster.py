@@ -102,7 +102,7 @@ async def test_init_writes_what_the_stores_say(stores: Stores, coordinator: Coor
     assert len({held.revision for held in entries.values()}) == 1, "one transaction"
     assert Cluster.from_json(entries["cluster"].value) == Cluster("c1", 1_000, 30_000)
     spec = SetSpec.from_json(entries["sets/set-0"].value)
-    assert (spec.first, spec.last, spec.r, spec.w) == (0, 29, 2, 2)
+    assert (spec.ranges, spec.r, spec.w) == (((0, 29),), 2, 2)
     told = [(service.identity.replica, service.identity.store_id) for service in stores.services]
     assert [(replica.name, replica.store_id) for replica in spec.replicas] == told
     assert Assignments.from_json(entries["assignments/set-0"].value) == Assignments("set-0")

@@ -107,7 +107,7 @@ def test_a_full_disk_ends_the_process_clearly_and_loses_no_acknowledged_write(
     )
     assert done.returncode == EXIT_WRITE_FAILED, (done.returncode, done.stderr)
     assert "store write failed, the process stops" in done.stderr
-    free = re.search(r"\((\d+) bytes are free on its disk\)", done.stderr)
+    free = re.search(r"\(its disk is full: (\d+) bytes are free\)", done.stderr)
     assert free is not None
     assert int(free[1]) < 2**18
     acks = acknowledged(done.stdout)

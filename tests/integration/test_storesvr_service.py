@@ -414,3 +414,48 @@ async def test_every_section_of_a_cluster_is_fenced_and_raised_in_time(tmp_path:
     told = await service.renew(renew(A))
     assert told.promises == [pb.EpochRange(first=0, last=42_949, epoch=1)]
     await service.aclose()
+
+
+async def test_what_waits_for_the_disk_is_shown_while_it_waits(world: World) -> None:
+    assert (world.count("waiting_requests"), world.count("commit_running_seconds")) == (0, 0)
+    stuck = await world.stuck()
+    more = [
+        asyncio.create_task(world.service.raise_max(raising(A, (s, 1, 10)))) for s in range(1, 4)
+    ]
+    await asyncio.sleep(0.01)
+    assert world.count("waiting_requests") == 3
+    before = world.count("commit_running_seconds")
+    assert 0 < before < world.count("commit_running_seconds")
+    world.engine.gate.set()
+    await asyncio.gather(stuck, *more)
+    assert (world.count("waiting_requests"), world.count("commit_running_seconds")) == (0, 0)
+    assert world.count("request_seconds_count", rpc="Raise") == 4
+
+
+async def test_refused_sections_are_counted_by_rpc(world: World) -> None:
+    await world.service.fence(fence(0, 3, 5))
+    await world.service.fence(fence(2, 5, 5))
+    await world.service.raise_max(raising(A, (0, 4, 10), (1, 5, 10), (2, 3, 10)))
+    await world.service.release(release(B, (1, 5, b"")))
+    counts = {rpc: world.count("refused_sections_total", rpc=rpc) for rpc in ("Fence", "Raise")}
+    assert counts == {"Fence": 2, "Raise": 2}
+    assert world.count("refused_sections_total", rpc="Release") == 1
+
+
+async def test_the_room_of_a_store_on_disk_is_shown(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    service = open_service(
+        tmp_path / "store", IDENTITY, create=True, map_size=2**24, registry=registry
+    )
+    try:
+        await service.raise_max(raising(A, (0, 1, 10)))
+        read = registry.get_sample_value
+        assert read("seqsvr_store_data_limit_bytes") == 2**24
+        assert read("seqsvr_store_data_bytes") == (tmp_path / "store" / "data.mdb").stat().st_size
+        assert (read("seqsvr_store_disk_free_bytes") or 0) > 0
+        identity = service.identity
+        labels = {"cluster": identity.cluster, "set": identity.set, "replica": identity.replica}
+        labels["store_id"] = f"{identity.store_id:016x}"
+        assert read("seqsvr_store_info", labels) == 1
+    finally:
+        await service.aclose()

@@ -48,11 +48,36 @@ OPTIONS = (Option("slow", False, SWITCH, "whether stopping takes long"),)
 raise SystemExit(program.main("waits", "Waits.", OPTIONS, serve))
 """
 
+# What the loop and the interpreter still do once the work has ended takes half a second each.
+LINGERS = """
+import asyncio, atexit, time
+from svrprocess import program
+from svrprocess.signals import Stop
 
-def started(*argv: str) -> "subprocess.Popen[str]":
+async def lingering():
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        print("over", flush=True)
+        await asyncio.sleep(0.5)
+
+async def serve(args):
+    global left
+    Stop.on_signals()
+    left = asyncio.create_task(lingering())
+    await asyncio.sleep(0)
+    print("up", flush=True)
+    return 0
+
+atexit.register(time.sleep, 0.5)
+raise SystemExit(program.main("lingers", "Lingers.", (), serve))
+"""
+
+
+def started(*argv: str, code: str = WAITS, loop: str = "asyncio") -> "subprocess.Popen[str]":
     process = subprocess.Popen(
-        [sys.executable, "-c", WAITS, *argv],
-        env=environment(),
+        [sys.executable, "-c", code, *argv],
+        env={**environment(), "SEQSVR_LOOP": loop},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -82,7 +107,20 @@ def test_the_second_signal_ends_it_at_once(number: int) -> None:
     assert process.returncode == 128 + number
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_change_nothing_once_the_work_has_ended(number: int, loop: str) -> None:
+    process = started(code=LINGERS, loop=loop)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "over\n"
+    while process.poll() is None:
+        process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
 async def test_being_asked_to_stop_counts_as_no_signal() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     stop = Stop.on_signals()
     try:
         stop.ask()
@@ -91,8 +129,8 @@ async def test_being_asked_to_stop_counts_as_no_signal() -> None:
         await asyncio.sleep(0.05)
         assert stop.asked
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().remove_signal_handler(number)
+        for number in before:
+            signal.signal(number, before[number])
 
 
 async def test_work_is_given_up_once_the_program_is_to_stop() -> None:

@@ -22,6 +22,7 @@ from clustermap.model import (
     set_key,
 )
 from clustermap.nodes import Node
+from clustermap.ranges import Range
 from etcd_servers import EtcdServers
 from one_store.children import Child, eventually
 from processes import free_port
@@ -58,10 +59,10 @@ class OneStore:
         etcd = ",".join(self.etcd.endpoints)
         return self.child("allocsvr", "--etcd", etcd, *TTL, *given, *arguments, **more)
 
-    def store(self) -> str:
-        """Start the StoreSvr; its address."""
+    def store(self, name: str = DEFAULT_SET) -> str:
+        """Start the StoreSvr of a Set; its address."""
         return self.child(
-            *("storesvr", "--data", self.folder / "store", "--create", *TTL),
+            *("storesvr", "--data", self.folder / f"store-{name}", "--set", name, "--create", *TTL),
             *("--listen", f"127.0.0.1:{free_port()}", "--cluster", "c1", "--map-size-gb", "0.25"),
             *("--section-size", SIZE, "--uid-limit", SIZE * SECTIONS),
         ).ready()
@@ -102,7 +103,7 @@ class OneStore:
         replicas = (Replica(info.replica, store, info.store_id),)
         puts: dict[str, bytes | None] = {
             CLUSTER_KEY: Cluster(info.cluster, info.section_size, info.uid_limit).to_json(),
-            set_key(name): SetSpec(name, 0, SECTIONS - 1, replicas, 1, 1).to_json(),
+            set_key(name): SetSpec(name, (Range(0, SECTIONS - 1),), replicas, 1, 1).to_json(),
             assignments_key(name): Assignments(name).to_json(),
         }
         self.on_map(lambda coordinator: coordinator.transact({}, puts))

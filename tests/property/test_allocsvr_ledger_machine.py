@@ -161,6 +161,35 @@ class Node(RuleBasedStateMachine):
             assert answers.epochs[index] == row.section.epoch
             self.last[uid] = before + count
 
+    @rule(
+        wanted=st.lists(st.tuples(UIDS, st.integers(0, 60)), min_size=1, max_size=4),
+        max_jump=st.sampled_from([0, 5, 12, 2**63]),
+    )
+    def advance(self, wanted: list[tuple[int, int]], max_jump: int) -> None:
+        uids, floors = [uid for uid, _ in wanted], [floor for _, floor in wanted]
+        answers = self.ledger.advance_batch(uids, floors, max_jump, self.now)
+        failures = dict(answers.failures)
+        for index, (uid, floor) in enumerate(wanted):
+            reason = self.why_not(uid, 1)
+            if reason is not None:
+                assert failures.get(index) == reason
+                continue
+            row = self.rows[uid // SIZE]
+            stands = max(self.last.get(uid, 0), row.section.base)
+            if floor > stands + max_jump:
+                assert failures.get(index) == "JUMP_TOO_LARGE"
+                assert answers.bounds[index] == stands + max_jump
+            elif floor > max(stands, row.durable):
+                assert index in answers.waiting, "SEQ-3: it is not durable yet"
+            else:
+                assert index not in failures and index not in answers.waiting
+                assert answers.seqs[index] == max(stands, floor)
+                assert answers.epochs[index] == row.section.epoch
+                if floor > stands:
+                    self.last[uid] = floor
+            if index in failures or index in answers.waiting:
+                assert (answers.seqs[index], answers.epochs[index]) == (0, 0)
+
     @rule(uids=st.lists(UIDS, min_size=1, max_size=4))
     def current(self, uids: list[int]) -> None:
         answers = self.ledger.current_batch(uids, self.now)

@@ -120,6 +120,31 @@ class Owners(RuleBasedStateMachine):
         self.used.add(uid)
         self.highest[uid] = self.given[uid] = last
 
+    @rule(uid=UIDS, above=st.integers(-3, 90))
+    def advance(self, uid: int, above: int) -> None:
+        """As if somebody had been handed all numbers up to there."""
+        stands, _ = self.section.current(uid - SIZE)
+        floor = max(0, stands + above)
+        answers = self.ledger.advance_batch([uid], [floor], 2**63, self.now_ns)
+        if not (self.section.state is State.SERVING and self.lease.held(self.now_ns)):
+            assert answers.seqs == [0]
+            assert answers.failures
+        elif floor > max(stands, self.limit):
+            assert answers.failures == [(0, "JUMP_TOO_LARGE")]
+            assert answers.bounds == {0: self.limit}
+        else:
+            self.wanted = max(self.wanted, floor)
+            assert not answers.failures
+            if answers.waiting:
+                assert floor > self.section.max_seq
+            else:
+                assert answers.seqs == [max(floor, stands)]
+                assert answers.seqs[0] <= max(self.durable, self.found), "SEQ-3"
+                self.highest[uid] = max(self.highest.get(uid, 0), answers.seqs[0])
+                if floor > stands:
+                    self.used.add(uid)
+                    self.given[uid] = floor
+
     @rule(uid=UIDS)
     def current(self, uid: int) -> None:
         answers = self.ledger.current_batch([uid], self.now_ns)

@@ -16,6 +16,7 @@ from arbitersvr.grace import Grace
 from clustermap.model import Assignments, Replica, SetSpec
 from clustermap.nodes import Load, Node
 from clustermap.placement import reassign, unassign
+from clustermap.ranges import Range
 
 TTL, ROUND = 20, 5
 NODES = st.sampled_from([1, 2])
@@ -161,7 +162,7 @@ TestDetection = DetectionFromTheRecord.TestCase
 
 SECTIONS = 4
 CLAIM, GATHER = 60, 3
-SPEC = SetSpec("s", 0, SECTIONS - 1, (Replica("r", "a:1", 1),), 1, 1)
+SPEC = SetSpec("s", (Range(0, SECTIONS - 1),), (Replica("r", "a:1", 1),), 1, 1)
 
 
 class GraceSectionBySection(RuleBasedStateMachine):

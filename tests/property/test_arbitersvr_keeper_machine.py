@@ -16,12 +16,12 @@ from clustermap.coordinator import Versioned
 from clustermap.model import Assignments, Replica, SetSpec, assignments_key, node_key, set_key
 from clustermap.nodes import Node
 from clustermap.placement import hand_over, raise_floor
+from clustermap.ranges import Range
 from clustermap.scene import CAUSES, FAILURE, Limits
-from clustermap.spans import Range
 
 S = 10**9
 SECTIONS = 12
-SPEC = SetSpec("s", 0, SECTIONS - 1, (Replica("r", "a:1", 1),), 1, 1)
+SPEC = SetSpec("s", (Range(0, SECTIONS - 1),), (Replica("r", "a:1", 1),), 1, 1)
 OPTIONS = Options(gather_s=0.0, limits=Limits(balance_rounds=2))
 KEY = assignments_key("s")
 NODES = st.integers(1, 4)

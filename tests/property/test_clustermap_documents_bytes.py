@@ -6,7 +6,8 @@ the software share one map, and people edit it by hand.
 
 import json
 from collections.abc import Callable
-from itertools import combinations
+from dataclasses import replace
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 
 from clustermap.documents import U64_MAX, Fields, decode, encode, hex64
 from clustermap.errors import MapCorrupt
+from clustermap.jobs import Job, Move, Reform, State
 from clustermap.model import (
-    SECTION_MAX,
     Assignment,
     Assignments,
     Cluster,
@@ -31,6 +32,8 @@ from clustermap.model import (
     routing_table,
 )
 from clustermap.nodes import MAX_HOT, Load, Node
+from clustermap.ranges import SECTION_MAX, Range
+from clustermap.spans import union
 
 IDS = st.one_of(st.integers(1, 3), st.integers(1, U64_MAX))
 EPOCHS = IDS
@@ -63,15 +66,27 @@ def assignments(draw: st.DrawFn) -> Assignments:
 
 
 @st.composite
+def ranges(draw: st.DrawFn, least: int = 0) -> tuple[Range, ...]:
+    """By rising section, apart from each other."""
+    count = draw(st.integers(least, 4))
+    ends = draw(st.lists(SECTIONS, min_size=2 * count, max_size=2 * count, unique=True))
+    spans = [Range(*pair) for pair in batched(sorted(ends))]
+    return tuple(Range(*span) for span in union(spans))
+
+
+def batched(ends: list[int]) -> list[tuple[int, int]]:
+    return list(zip(ends[::2], ends[1::2], strict=True))
+
+
+@st.composite
 def sets(draw: st.DrawFn) -> SetSpec:
-    first, last = sorted([draw(SECTIONS), draw(SECTIONS)])
     ids = st.lists(IDS, min_size=1, max_size=7, unique=True)
     stores = [Replica(f"{draw(NAMES)[:60]}-{n}", draw(TEXTS), n) for n in draw(ids)]
     old, r, w = draw(sizes(stores))
     joint = draw(st.none() | sizes(stores).map(lambda sized: Joint(*sized)))
     counted = {*old, *(joint.replicas if joint else ())}
     learners = tuple(store for store in stores if store not in counted)
-    return SetSpec(draw(NAMES), first, last, old, r, w, draw(IDS), joint, learners)
+    return SetSpec(draw(NAMES), draw(ranges()), old, r, w, draw(IDS), joint, learners)
 
 
 @st.composite
@@ -82,13 +97,27 @@ def sizes(draw: st.DrawFn, stores: list[Replica]) -> tuple[tuple[Replica, ...], 
     return tuple(some), r, draw(st.integers(len(some) - r + 1, len(some)))
 
 
+@st.composite
+def jobs(draw: st.DrawFn) -> Job:
+    state = draw(st.sampled_from(State))
+    head = draw(NAMES), state, draw(TEXTS), draw(COUNTS), draw(TEXTS)
+    if draw(st.booleans()):
+        spec = draw(sets())
+        return Job(*head, reform=Reform(spec.name, spec.replicas, spec.r, spec.w, draw(COUNTS)))
+    source, target = draw(st.lists(NAMES, min_size=2, max_size=2, unique=True))
+    chunk = draw(st.integers(1, SECTION_MAX))
+    count, undo = draw(COUNTS), draw(st.booleans())
+    move = Move(source, target, draw(ranges(1)), draw(IDS), chunk, count, undo)
+    return Job(*head, move=move)
+
+
 HOT = st.lists(st.tuples(SECTIONS, COUNTS), max_size=4).map(tuple)
 LOADS = st.builds(Load, COUNTS, HOT, COUNTS, COUNTS, COUNTS)
 NODES = st.builds(Node, IDS, TEXTS, NAMES, st.booleans(), st.booleans(), LOADS)
 CLUSTERS = st.builds(
     Cluster, NAMES, st.integers(1, 2**32), st.integers(1, 2**63), st.integers(1, 2**63 - 1)
 )
-DOCUMENTS = st.one_of(assignments(), sets(), NODES, CLUSTERS)
+DOCUMENTS = st.one_of(assignments(), sets(), NODES, CLUSTERS, jobs())
 
 
 @settings(max_examples=200)
@@ -101,9 +130,41 @@ def test_every_document_comes_back_and_equal_ones_are_equal_bytes(document: Any)
     assert json.loads(raw)["format"] == 1
 
 
+@given(sets())
+def test_a_set_of_one_range_is_written_as_before_there_could_be_several(spec: SetSpec) -> None:
+    fields = json.loads(spec.to_json())
+    if len(spec.ranges) == 1:
+        assert (fields["first"], fields["last"]) == spec.ranges[0]
+        assert "ranges" not in fields
+    else:
+        assert "first" not in fields
+        assert [(one["first"], one["last"]) for one in fields["ranges"]] == list(spec.ranges)
+
+
+@given(st.lists(st.tuples(st.integers(-1, 9), st.integers(0, 9)), max_size=4))
+def test_ranges_of_a_set_rise_and_do_not_touch_or_are_refused(drawn: list[tuple[int, int]]) -> None:
+    held = [set(range(first, last + 1)) for first, last in drawn]
+    apart = all(
+        min(later) > max(earlier) + 1 for earlier, later in pairwise(held) if earlier and later
+    )
+    sound = all(held) and all(first >= 0 for first, _ in drawn) and apart
+    try:
+        spec = SetSpec("s", tuple(Range(*span) for span in drawn), (Replica("r", "", 1),), 1, 1)
+    except ValueError:
+        assert not sound
+        return
+    assert sound
+    everything = set[int]().union(*held)
+    assert spec.sections == len(everything)
+    for first in range(10):
+        for last in range(first, 10):
+            # Whole ranges: between two ranges there always is a section of somebody else.
+            assert spec.covers(first, last) == (set(range(first, last + 1)) <= everything)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_by_every_reader(raw: bytes) -> None:
-    for kind in (Assignments, SetSpec, Node, Cluster):
+    for kind in (Assignments, SetSpec, Node, Cluster, Job):
         with pytest.raises(MapCorrupt, match="map document"):
             kind.from_json(raw)
 
@@ -241,22 +302,26 @@ def test_quorums_that_do_not_meet_are_refused(n: int, r: int, w: int) -> None:
 
 @st.composite
 def maps(draw: st.DrawFn) -> tuple[Cluster, dict[str, SetSpec], dict[str, Assignments]]:
-    """Two Sets, side by side or one over the other, and documents that may reach beyond them."""
-    cut = draw(st.integers(1, 18))
-    specs = {
-        name: SetSpec(name, first, last, (Replica("r", "a:1", 1),), 1, 1)
-        for name, first, last in (("a", 0, cut), ("b", cut + draw(st.integers(0, 1)), 19))
-    }
+    """Two Sets that share the sections, and documents that may reach beyond them."""
+    whose = draw(st.lists(st.sampled_from(["a", "b", ""]), min_size=20, max_size=20))
+    cut = sorted(draw(st.sets(st.integers(1, 19), max_size=4)) | {0})
+    specs = {}
+    for name in ("a", "b"):
+        parts = zip(cut, [*cut[1:], 20], strict=True)
+        held = [Range(first, end - 1) for first, end in parts if whose[first] == name]
+        specs[name] = SetSpec(name, tuple(union(held)), (Replica("r", "a:1", 1),), 1, 1)
     documents = {}
     for name in draw(st.sets(st.sampled_from(["a", "a", "b", "b", "c"]))):
         whole = draw(st.sampled_from([False, False, False, True])) or name not in specs
-        least, most = (0, 19) if whole else (specs[name].first, specs[name].last)
-        ends = sorted(draw(st.sets(st.integers(least, most), max_size=6)))
-        entries = tuple(
-            Assignment(first, last, 1, f"{name}:1", draw(st.integers(1, 5)), draw(st.booleans()))
-            for first, last in zip(ends[::2], ends[1::2], strict=False)
-        )
-        documents[name] = Assignments(name, draw(st.integers(0, 9)), entries)
+        entries: list[Assignment] = []
+        for least, most in [(0, 19)] if whole else specs[name].ranges:
+            ends = sorted(draw(st.sets(st.integers(least, most), max_size=6)))
+            epoch, leaving = draw(st.integers(1, 5)), draw(st.booleans())
+            entries += [
+                Assignment(first, last, 1, f"{name}:1", epoch, leaving)
+                for first, last in zip(ends[::2], ends[1::2], strict=False)
+            ]
+        documents[name] = Assignments(name, draw(st.integers(0, 9)), tuple(entries))
     return Cluster("c", 10, 200), specs, documents
 
 
@@ -271,8 +336,8 @@ def test_routes_are_those_of_every_section_or_the_map_is_refused_route_1(
     for name, document in documents.items():
         for entry in document.entries:
             for section in range(entry.first, entry.last + 1):
-                spec = specs.get(name)
-                inside = spec is not None and spec.first <= section <= spec.last
+                held = specs[name].ranges if name in specs else ()
+                inside = any(first <= section <= last for first, last in held)
                 sound = sound and inside and section not in expected
                 expected[section] = (entry.address, entry.epoch)
     if not sound:
@@ -290,3 +355,37 @@ def test_a_load_names_only_so_many_hot_sections() -> None:
     Load(hot=((1, 1),) * MAX_HOT)
     with pytest.raises(ValueError, match="hot"):
         Load(hot=((1, 1),) * (MAX_HOT + 1))
+
+
+@given(jobs())
+def test_a_job_names_the_sets_it_concerns_and_is_of_one_kind(job: Job) -> None:
+    assert job.sets == frozenset(
+        {job.move.source, job.move.target} if job.move else {job.reform.set} if job.reform else ()
+    )
+    for wrong in ({"move": None, "reform": None}, {"move": MOVE, "reform": REFORM}):
+        with pytest.raises(ValueError, match="either a move or a reform"):
+            replace(job, **wrong)
+
+
+MOVE = Move("a", "b", (Range(0, 1),), 1, 1)
+REFORM = Reform("a", (Replica("r", "a:1", 1),), 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong", "text"),
+    [
+        (MOVE, {"target": "a"}, "from Set 'a' to itself"),
+        (MOVE, {"ranges": ()}, "needs sections"),
+        (
+            MOVE,
+            {"ranges": (Range(0, 3), Range(3, 4))},
+            "3..4 is no range of sections, or out of place",
+        ),
+        (MOVE, {"ranges": (Range(3, 2),)}, "3..2 is no range of sections, or out of place"),
+        (REFORM, {"replicas": REFORM.replicas * 2}, "share a name"),
+        (REFORM, {"r": 2}, "R = 2 must be"),
+    ],
+)
+def test_a_job_that_cannot_be_done_is_no_job(part: Any, wrong: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        replace(part, **wrong)

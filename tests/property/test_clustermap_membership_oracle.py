@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from clustermap.membership import Groups, can_be_met, counted, is_filled, is_met, is_over, one_group
 from clustermap.model import Joint, Quorum, Replica, SetSpec
+from clustermap.ranges import Range
 
 STORES = tuple(Replica(f"store-{i}", f"h{i}:1", i) for i in range(1, 8))
 Stores = frozenset[int]
@@ -41,7 +42,7 @@ def changes(draw: st.DrawFn) -> SetSpec:
     old, new = draw(some), draw(some)
     before, after = draw(quorums(len(old))), draw(quorums(len(new)))
     joint = Joint(tuple(new), after.r, after.w)
-    return SetSpec("s", 0, 9, tuple(old), before.r, before.w, 2, joint)
+    return SetSpec("s", (Range(0, 9),), tuple(old), before.r, before.w, 2, joint)
 
 
 def met(spec: SetSpec, agreeing: Stores, need: str) -> bool:
@@ -108,7 +109,7 @@ def test_what_the_old_ones_knew_is_known_to_every_quorum_of_the_new(
 
 def test_less_than_is_filled_asks_for_would_not_do_when_a_set_gets_smaller() -> None:
     old, new = STORES[:5], STORES[2:5]
-    joint = SetSpec("s", 0, 9, old, 3, 3, 2, Joint(new, 2, 2))
+    joint = SetSpec("s", (Range(0, 9),), old, 3, 3, 2, Joint(new, 2, 2))
     assert not is_filled(joint, {3})
     assert is_filled(joint, {3, 4})
     raised, read = ids(old[:3]), ids(new[1:])
@@ -116,7 +117,7 @@ def test_less_than_is_filled_asks_for_would_not_do_when_a_set_gets_smaller() -> 
 
 
 def test_a_newcomer_is_counted_on_only_once_it_is_filled() -> None:
-    joint = SetSpec("s", 0, 9, STORES[:3], 2, 2, 2, Joint(STORES[1:4], 2, 2))
+    joint = SetSpec("s", (Range(0, 9),), STORES[:3], 2, 2, 2, Joint(STORES[1:4], 2, 2))
     assert not is_filled(joint, {2, 3})
     assert is_filled(joint, {4})
     assert is_filled(replace(joint, joint=None), ())

@@ -33,10 +33,10 @@ from clustermap.placement import (
     unassign,
     withdraw,
 )
-from clustermap.spans import Range
+from clustermap.ranges import Range
 
 SECTIONS = 12
-SPEC = SetSpec("s", 0, SECTIONS - 1, (Replica("store-0", "s:1", 1),), 1, 1)
+SPEC = SetSpec("s", (Range(0, SECTIONS - 1),), (Replica("store-0", "s:1", 1),), 1, 1)
 CLUSTER = Cluster("ab", section_size=10, uid_limit=10 * SECTIONS)
 
 ranges = st.tuples(st.integers(0, SECTIONS - 1), st.integers(0, SECTIONS - 1)).map(

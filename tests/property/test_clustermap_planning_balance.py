@@ -14,12 +14,12 @@ from clustermap.model import Assignments, Replica, SetSpec
 from clustermap.nodes import MAX_HOT, Load, Node
 from clustermap.placement import hand_over, reassign
 from clustermap.planning import Memory, plan
+from clustermap.ranges import Range
 from clustermap.scene import BALANCE, Limits, Scene
-from clustermap.spans import Range
 from clustermap.weights import IDLE_SET, MILLI
 
 SECTIONS = 40
-SPEC = SetSpec("s", 0, SECTIONS - 1, (Replica("store-0", "s:1", 1),), 1, 1)
+SPEC = SetSpec("s", (Range(0, SECTIONS - 1),), (Replica("store-0", "s:1", 1),), 1, 1)
 LIMITS = Limits(balance_rounds=2)
 AT_MOST = ceil(LIMITS.balance_share * SECTIONS)
 IDLE = IDLE_SET // SECTIONS // MILLI  # numbers per second that an idle section counts as

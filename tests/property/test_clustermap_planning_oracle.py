@@ -14,11 +14,11 @@ from clustermap.model import Assignment, Assignments, Replica, SetSpec
 from clustermap.nodes import Load, Node
 from clustermap.placement import hand_over, raise_floor
 from clustermap.planning import Memory, Plan, plan
+from clustermap.ranges import Range
 from clustermap.scene import BALANCE, FAILURE, REFUSED, Limits, Scene
-from clustermap.spans import Range
 
 SECTIONS = 23
-SPEC = SetSpec("s", 0, SECTIONS - 1, (Replica("store-0", "s:1", 1),), 1, 1)
+SPEC = SetSpec("s", (Range(0, SECTIONS - 1),), (Replica("store-0", "s:1", 1),), 1, 1)
 LIMITS = Limits(balance_rounds=2)
 EVERYTHING = 10**6
 

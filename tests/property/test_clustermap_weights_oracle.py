@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from clustermap.balancing import transfers, uneven
 from clustermap.model import Assignment, Assignments, Owner, Replica, SetSpec
 from clustermap.nodes import Load, Node
+from clustermap.ranges import Range
 from clustermap.scene import CAUSES, MARKED, Limits, Move, Scene
-from clustermap.spans import Range
 from clustermap.spreading import MAX_PARTS, grain, spread
 from clustermap.weights import IDLE_SECTION, IDLE_SET, MILLI, Rates, Segment, Weights
 
@@ -30,7 +30,7 @@ RATES = st.builds(
 
 
 def spec(last: int) -> SetSpec:
-    return SetSpec("s", 0, last, (Replica("r", "a:1", 1),), 1, 1)
+    return SetSpec("s", (Range(0, last),), (Replica("r", "a:1", 1),), 1, 1)
 
 
 # -- weights

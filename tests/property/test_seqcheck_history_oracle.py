@@ -2,8 +2,9 @@
 
 The sequential specification: a counter s, which may jump upward at any time. next takes numbers
 that are all above s and leaves s at the last one; current answers a value not below s and leaves
-s there (a ceiling is a jump). A call that failed may take effect at any time after it began, also
-after it failed, with any numbers above s; or never. A history is linearizable if its calls can be
+s there (a ceiling is a jump), and so does advance, where the value is not below its floor. A call
+that failed may take effect at any time after it began, also after it failed, with any numbers above
+s; or never. A history is linearizable if its calls can be
 put in a row that respects real time and the specification.
 
 The relations that are tested, each of them an "if and only if":
@@ -12,9 +13,9 @@ The relations that are tested, each of them an "if and only if":
 * where all epochs are known, and ROUTE-1 is looked at too           <=>  linearizable with epochs
   that never fall along the row;
 * if the history is complete                                         <=>  linearizable, where an
-  exact current v > 0 needs a call that can have been handed v: one before it in the row that ended
-  there, or one that had begun by its answer and comes later (a client repeats within one call, so
-  numbers below its own may have been out), or one of unknown outcome.
+  exact current v > 0 needs a call that can have been handed v, or have advanced there: one before
+  it in the row that ended there, or one that had begun by its answer and comes later (a client
+  repeats within one call, so numbers below its own may have been out), or one of unknown outcome.
 
 "No ceiling inside a range" is only more than the promises for a ceiling that lies inside a range
 still in flight, which SEQ-4 does not forbid; the checker reports it for exact answers alone.
@@ -27,8 +28,8 @@ from itertools import permutations
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
-from made_calls import current, handout
-from seqcheck.calls import Call, handouts
+from made_calls import advance, current, handout
+from seqcheck.calls import Call
 from seqcheck.history import check
 
 FOREVER = 10**9
@@ -39,7 +40,7 @@ def is_linearizable(calls: list[Call], *, complete: bool = False, epochs: bool =
     answered = [call for call in calls if call.error is None]
     failed = [replace(c, return_ns=FOREVER) for c in calls if c.error is not None]
     out = _Row(answered, complete, epochs)
-    return out.goes_on(0, 0, answered, [call for call in failed if call.op == "next"])
+    return out.goes_on(0, 0, answered, [call for call in failed if call.op != "current"])
 
 
 class _Row:
@@ -72,6 +73,8 @@ class _Row:
             return None
         if call.op == "next":
             return (call.seq + call.count - 1, call.epoch) if call.seq > s else None
+        if call.seq < call.at_least:
+            return None
         if call.seq < s or (self.complete and not self.explained(s, call, left, unknown)):
             return None
         return call.seq, call.epoch
@@ -79,16 +82,21 @@ class _Row:
     def explained(self, s: int, call: Call, left: list[Call], unknown: list[Call]) -> bool:
         if not call.exact or call.seq == 0:
             return True
-        ended_here = any(c not in left and c.last == s == call.seq for c in handouts(self.answered))
-        later = any(c.call_ns <= call.return_ns for c in [*handouts(left), *unknown])
+        ended_here = any(c not in left and c.last == s == call.seq for c in moving(self.answered))
+        later = any(c.call_ns <= call.return_ns for c in [*moving(left), *unknown])
         lost = any(c.call_ns <= call.return_ns for c in unknown)
         return ended_here or later or lost
+
+
+def moving(calls: list[Call]) -> list[Call]:
+    """Those that can leave a uid higher than they found it."""
+    return [call for call in calls if call.op != "current"]
 
 
 def ceiling_in_a_range(calls: Iterable[Call]) -> bool:
     answered = [call for call in calls if call.error is None]
     return any(
-        a.op == "next" and b.op == "current" and a.seq <= b.seq < a.seq + a.count - 1
+        a.op == "next" and b.op != "next" and a.seq <= b.seq < a.seq + a.count - 1
         for a, b in permutations(answered, 2)
     )
 
@@ -109,6 +117,8 @@ def any_calls(draw: st.DrawFn) -> list[Call]:
         if draw(st.booleans()):
             count = draw(st.integers(1, 3))
             calls.append(handout(max(1, seq), call_ns, return_ns, count, error=error))
+        elif draw(st.booleans()):
+            calls.append(advance(seq, call_ns, return_ns, draw(st.integers(0, 5)), error=error))
         else:
             calls.append(current(seq, call_ns, return_ns, exact=exact, error=error))
     return calls
@@ -122,7 +132,8 @@ def served_calls(draw: st.DrawFn) -> list[Call]:
     for instant in range(draw(st.integers(0, 12))):
         at = 10 * instant
         call_ns, return_ns = at - draw(st.integers(0, 40)), at + draw(st.integers(0, 40))
-        kind = draw(st.sampled_from(["next", "next", "retried", "current", "lost", "owner"]))
+        kinds = ["next", "next", "retried", "current", "advance", "lost", "owner"]
+        kind = draw(st.sampled_from(kinds))
         if kind == "owner":
             epoch += draw(st.integers(1, 2))
             if draw(st.booleans()):  # unplanned: cur_seq is a ceiling now
@@ -130,6 +141,11 @@ def served_calls(draw: st.DrawFn) -> list[Call]:
             continue
         if kind == "current":
             calls.append(current(s, call_ns, return_ns, exact=exact, epoch=epoch))
+            continue
+        if kind == "advance":
+            floor = s + draw(st.integers(-2, 9))
+            s, exact = max(s, floor), exact or floor > s
+            calls.append(advance(s, call_ns, return_ns, max(0, floor), epoch=epoch))
             continue
         count = draw(st.integers(1, 4))
         if kind == "retried":

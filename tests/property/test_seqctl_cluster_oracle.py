@@ -24,6 +24,7 @@ from clustermap.model import (
     set_key,
 )
 from clustermap.nodes import Node
+from clustermap.ranges import Range
 from seqctl.cluster_plan import (
     Wanted,
     WantedSet,
@@ -40,7 +41,7 @@ from seqsvr.v1 import store_pb2 as pb
 
 SECTIONS = 10
 SPANS = st.one_of(
-    st.none(), st.tuples(st.integers(0, 9), st.integers(0, 9)).map(lambda s: (min(s), max(s)))
+    st.none(), st.tuples(st.integers(0, 9), st.integers(0, 9)).map(lambda s: Range(min(s), max(s)))
 )
 
 
@@ -48,7 +49,7 @@ SPANS = st.one_of(
 def wanteds(draw: st.DrawFn) -> Wanted:
     count = draw(st.sampled_from([1, 1, 2]))
     cut = draw(st.integers(0, 8))
-    good = [(0, cut), (cut + 1, 9)] if count == 2 else [None]
+    good = [Range(0, cut), Range(cut + 1, 9)] if count == 2 else [None]
     sets = []
     for index in range(count):
         span = draw(st.one_of(st.just(good[index]), st.just(good[index]), SPANS))
@@ -177,7 +178,7 @@ def test_a_map_names_only_replicas_that_know_and_gives_each_section_one_set_nrw_
 
 
 def span_of(one: WantedSet, sections: int) -> tuple[int, int]:
-    first, last = one.span or (0, sections - 1)
+    first, last = one.span or Range(0, sections - 1)
     return first, last + 1
 
 
@@ -209,7 +210,7 @@ def test_a_set_is_read_as_it_was_written_or_refused(text: str) -> None:
 
 ONE, TWO = Owner(1, "n:1"), Owner(2, "n:2")
 STORES = tuple(Replica(f"r-{i}", f"s:{i}", i) for i in (1, 2, 3))
-SPEC = SetSpec("s", 0, SECTIONS - 1, STORES, 2, 2)
+SPEC = SetSpec("s", (Range(0, SECTIONS - 1),), STORES, 2, 2)
 
 
 @settings(max_examples=200)

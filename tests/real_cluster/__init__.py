@@ -12,6 +12,7 @@ meter.py          gaps, failed calls and jumps, as callers see them
 histogram.py      how long calls took;  per_second.py  calls second by second, of all processes
 web_program.py    HTTP from a host of the network;  map_program.py  the cluster map from there
 keeper.py         one cluster for many tests
+resharding.py     a Set split and merged under load;  killing.py  kill -9 every few seconds
 traces.py         Tracebacks in logs that grow;  interrupts.py  Ctrl-C when it suits
 
 faults.py         everything that the soak does to a cluster: what is in on_owners, on_replicas,

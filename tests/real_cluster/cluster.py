@@ -54,6 +54,8 @@ class Shape:
 
 @dataclass
 class RealSet:
+    """first, last: of its sections when the cluster began; jobs may move them since."""
+
     name: str
     first: int
     last: int
@@ -134,6 +136,25 @@ class RealCluster:
             program.wait_ready()
         return self
 
+    def add_set(self, name: str) -> RealSet:
+        """A Set more, without sections: its stores run and the map has it, its nodes are ready."""
+        added = self._set_of(name, 0, -1)
+        self.sets.append(added)
+        for store in added.stores:
+            store.spawn("--create")
+        for store in added.stores:
+            store.wait_ready()
+        where = ",".join(f"{store.host.ip}:{STORE_PORT}" for store in added.stores)
+        done = self.seqctl(
+            "set", "create", name, "--etcd", self.etcd.addresses, "--replicas", where
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        for node in added.nodes:
+            node.spawn()
+        for node in added.nodes:
+            node.wait_ready()
+        return added
+
     def init(self, *more: str) -> None:
         """`seqctl cluster init`."""
         sets = [argument for one in self.sets for argument in ("--set", one.spec)]
@@ -173,7 +194,9 @@ class RealCluster:
 
     # -- asking
 
-    def seqctl(self, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    def seqctl(
+        self, *arguments: object, timeout_s: float = 60.0
+    ) -> "subprocess.CompletedProcess[str]":
         """A command from the clients' host."""
         return subprocess.run(
             [*self.client.entering, sys.executable, "-m", "seqctl", *map(str, arguments)],
@@ -181,7 +204,7 @@ class RealCluster:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=timeout_s,
         )
 
     def status(self) -> Any:
@@ -220,12 +243,15 @@ class RealCluster:
 
     def _set(self, index: int, name: str) -> RealSet:
         each = self.shape.sections // len(self.shape.sets)
-        last = (index + 1) * each - 1 if index + 1 < len(self.shape.sets) else None
+        last = (index + 1) * each if index + 1 < len(self.shape.sets) else self.shape.sections
+        return self._set_of(name, index * each, last - 1)
+
+    def _set_of(self, name: str, first: int, last: int) -> RealSet:
         data = [self.folder / f"{name}-store-{i}.data" for i in range(self.shape.stores)]
         return RealSet(
             name,
-            index * each,
-            self.shape.sections - 1 if last is None else last,
+            first,
+            last,
             [self._store(name, i, path) for i, path in enumerate(data)],
             data,
             [self._node(name, i) for i in range(self.shape.nodes)],

@@ -76,7 +76,8 @@ _DETAILS = {
 class Load:
     """Callers on all uids of a cluster, as one process on a host (the cluster's clients').
 
-    pace_s: how long each caller pauses between two calls, on average. name: of its files.
+    pace_s: how long each caller pauses between two calls, on average; clients: as many callers of
+    each uid; timeout_s: of a call, retries included. name: of its files.
     """
 
     def __init__(
@@ -84,6 +85,8 @@ class Load:
         cluster: RealCluster,
         *,
         pace_s: float = 0.15,
+        clients: int = 2,
+        timeout_s: float = 2.0,
         host: Host | None = None,
         name: str = "load",
     ) -> None:
@@ -92,9 +95,10 @@ class Load:
         folder = cluster.folder / "histories"
         folder.mkdir(exist_ok=True)
         arguments = ["--addr", cluster.seeds, "--history", folder, "--name", name]
+        arguments += ["--clients", clients, "--timeout-s", timeout_s, "--pace-s", pace_s]
         self._child = Asked(
             host or cluster.client,
-            python("real_cluster.load_program", *arguments, "--pace-s", pace_s, *self.uids),
+            python("real_cluster.load_program", *arguments, *self.uids),
             cluster.folder / f"{name}.err",
         )
 

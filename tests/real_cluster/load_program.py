@@ -2,9 +2,9 @@
 
     python -m real_cluster.load_program --addr SEEDS --history FOLDER --name NAME UID...
 
-CLIENTS clients write a history each, and call every uid over and over with the client's default
-timeout: mostly `next`, also the other methods. Ends when its standard input does. Reads one JSON
-object per line from there and answers each with one:
+The clients write a history each, and each calls every uid over and over: mostly `next`, also the
+other methods. Ends when its standard input does. Reads one JSON object per line from there and
+answers each with one:
 
     {"do": "look"}                  how each uid fares now, and the routes
     {"do": "phase", "name": NAME}   begin a phase; figures of the one that ends
@@ -29,7 +29,6 @@ from pathlib import Path
 import seqsvr
 from real_cluster.meter import Figures, Meter
 
-CLIENTS = 2
 LOOK_S = 0.1
 """How often it is seen whether the routes have changed."""
 
@@ -92,8 +91,9 @@ class Caller:
 class Clients:
     """The clients that callers share, replaced as a whole; a closed one's history is complete."""
 
-    def __init__(self, addr: str, folder: Path, name: str) -> None:
+    def __init__(self, addr: str, folder: Path, name: str, count: int, timeout_s: float) -> None:
         self._addr, self._stem = addr, f"{folder}/{name}"
+        self._count, self._timeout_s = count, timeout_s
         self._clients: list[seqsvr.AsyncClient] = []
         self._files: list[str] = []
         self._made = 0
@@ -142,20 +142,23 @@ class Clients:
 
     def _make(self) -> None:
         self._made += 1
-        self._files = [f"{self._stem}-{self._made:03}-{i}.jsonl" for i in range(CLIENTS)]
-        self._clients = [seqsvr.AsyncClient(self._addr, history=file) for file in self._files]
+        self._files = [f"{self._stem}-{self._made:03}-{i}.jsonl" for i in range(self._count)]
+        self._clients = [
+            seqsvr.AsyncClient(self._addr, history=file, timeout=self._timeout_s)
+            for file in self._files
+        ]
 
 
 class Load:
-    def __init__(self, addr: str, uids: list[int], folder: Path, name: str, pace_s: float) -> None:
-        self._clients = Clients(addr, folder, name)
+    def __init__(self, clients: Clients, uids: list[int], count: int, pace_s: float) -> None:
+        self._clients = clients
         self._meter = Meter(uids, time.monotonic_ns())
         self._stop = asyncio.Event()
         self._version = 0
         self._changes: list[list[object]] = []
         self._callers = [
             Caller(self._clients, index, self._meter, uid, pace_s)
-            for index in range(CLIENTS)
+            for index in range(count)
             for uid in uids
         ]
 
@@ -229,11 +232,14 @@ def main() -> int:
     parser.add_argument("--history", type=Path, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--pace-s", type=float, default=0.1, help="pause between two calls")
+    parser.add_argument("--clients", type=int, default=2, help="each has a caller for each uid")
+    parser.add_argument("--timeout-s", type=float, default=2.0, help="of a call")
     parser.add_argument("uids", type=int, nargs="+")
     args = parser.parse_args()
 
     async def run() -> None:
-        await Load(args.addr, args.uids, args.history, args.name, args.pace_s).run()
+        clients = Clients(args.addr, args.history, args.name, args.clients, args.timeout_s)
+        await Load(clients, args.uids, args.clients, args.pace_s).run()
 
     asyncio.run(run())
     return 0

@@ -45,7 +45,7 @@ class Program:
         self.may_trace = False  # a Traceback on stderr is no failure of the test
         self._folder = folder
         self._ready = ready
-        self._environ = {**surroundings(), **(environ or {})}
+        self.environ = {**surroundings(), **(environ or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._frozen = False
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env=self._environ,
+                env=self.environ,
                 cwd=ROOT,
                 start_new_session=True,  # a Ctrl-C on the test run is not meant for it
             )

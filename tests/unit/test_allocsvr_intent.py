@@ -12,7 +12,7 @@ from allocsvr.section import Section
 from clustermap import placement
 from clustermap.model import Assignments, Floor
 from clustermap.nodes import Node
-from clustermap.spans import Range
+from clustermap.ranges import Range
 from seqsvr.sections import Layout
 
 SECTIONS = 42_950

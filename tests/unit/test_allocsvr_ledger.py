@@ -207,6 +207,45 @@ def test_bounds_are_said_also_where_nothing_is_served(node: Node) -> None:
     assert answers.failures == [(0, "COUNT_OUT_OF_RANGE"), (1, "UID_OUT_OF_RANGE")]
 
 
+def advanced(
+    node: Node, *pairs: tuple[int, int], max_jump: int = 10**6, now_ns: int = S
+) -> Answers:
+    uids, floors = [uid for uid, _ in pairs], [floor for _, floor in pairs]
+    return node.ledger.advance_batch(uids, floors, max_jump, now_ns)
+
+
+def test_entries_of_an_advance_are_answered_each_for_itself(node: Node) -> None:
+    node.serve(3)
+    assert node.next(307, counts=[40]).seqs == [1]
+    pairs = [(305, 30), (307, 30), (306, 0), (305, 500), (405, 1), (1000, 1), (308, 10**7)]
+    answers = advanced(node, *pairs)
+    assert answers.seqs == [30, 40, 0, 0, 0, 0, 0]
+    assert answers.epochs == [5, 5, 5, 0, 0, 0, 0]
+    assert answers.waiting == [3]
+    reasons = [(4, "NOT_OWNER"), (5, "UID_OUT_OF_RANGE"), (6, "JUMP_TOO_LARGE")]
+    assert answers.failures == reasons
+    assert answers.bounds == {6: 10**6}
+    assert node.next(305, 306).seqs == [31, 1]
+
+
+def test_a_jump_is_counted_from_where_the_uid_stands(node: Node) -> None:
+    node.serve(3)
+    assert advanced(node, (305, 40), max_jump=40).seqs == [40]
+    assert advanced(node, (305, 80), max_jump=40).seqs == [80]
+    assert advanced(node, (305, 90), max_jump=9).bounds == {0: 89}
+    assert advanced(node, (305, 80), max_jump=0).seqs == [80]
+
+
+def test_an_advance_needs_all_that_a_number_needs(node: Node) -> None:
+    """LEASE-1, FENCE-1: or it would be said of a uid that is somebody else's."""
+    section = node.serve(3)
+    deadline = node.ledger.lease.deadline_ns
+    assert advanced(node, (305, 40), now_ns=deadline).failures == [(0, "LEASE_EXPIRED")]
+    node.ledger.leave(section)
+    assert advanced(node, (305, 40)).failures == [(0, "DRAINING")]
+    assert section.current(5) == (0, True)
+
+
 def test_current_never_allocates_seq_4(node: Node) -> None:
     section = node.serve(3)
     for _ in range(3):

@@ -241,6 +241,74 @@ def test_a_start_from_a_ceiling_is_above_it_and_says_so() -> None:
     assert section.highest() == 502
 
 
+def test_an_advanced_uid_goes_on_above_its_floor_and_others_stay() -> None:
+    section = Owned().section
+    assert section.advance(3, 700)
+    assert section.current(3) == (700, True)
+    assert section.take(3, 1) == 701
+    assert section.take(4, 1) == 1
+    assert section.highest() == 701
+
+
+def test_an_advance_never_lowers_and_twice_is_once() -> None:
+    section = Owned().section
+    assert section.take(3, 50) == 1
+    assert all(section.advance(3, floor) for floor in (0, 49, 50))
+    assert section.current(3) == (50, True)
+    assert section.advance(3, 60) and section.advance(3, 60)
+    assert section.take(3, 1) == 61
+
+
+def test_an_advance_beyond_what_is_durable_changes_nothing_until_it_is_seq_3() -> None:
+    owned = Owned(step=10)
+    section = owned.section
+    assert not section.advance(3, 10**9)
+    assert section.current(3) == (0, True)
+    assert section.take(3, 1) == 1
+    assert owned.hungry == [10]
+    assert owned.raise_now() == 10**9 + 10
+    assert section.advance(3, 10**9)
+    assert [section.take(3, 1), section.take(4, 1)] == [10**9 + 1, 1]
+
+
+def test_floors_that_rise_ever_faster_do_not_lift_the_step() -> None:
+    owned = Owned(step=10)
+    for turn in range(1, 40):
+        assert not owned.section.advance(3, 1000 * turn)
+        assert owned.raise_now(after_ns=1) == 1000 * turn + 10
+        assert owned.section.advance(3, 1000 * turn)
+        assert owned.section.advance(4, 1000 * turn + 8)  # into the upper half of the window
+    assert owned.section.step == 10
+
+
+def test_an_advance_below_a_ceiling_says_the_ceiling_and_takes_no_cells() -> None:
+    section = Owned(500).section
+    assert section.advance(3, 500)
+    assert section.current(3) == (500, False)
+    assert not section.touched
+
+
+def test_an_advance_to_the_limit_leaves_no_numbers() -> None:
+    owned = Owned(seq_limit=SEQ_LIMIT)
+    assert not owned.section.advance(3, SEQ_LIMIT)
+    assert owned.raise_now() == SEQ_LIMIT
+    assert owned.section.advance(3, SEQ_LIMIT)
+    assert owned.section.take(3, 1) == EXHAUSTED
+    assert owned.section.take(4, 1) == 1
+
+
+def test_advanced_uids_go_on_densely_after_a_hand_over_seq_5() -> None:
+    owned = Owned(size=600)
+    for index, floor in ((0, 5), (300, 10**15), (599, 2**40)):
+        owned.section.advance(index, floor)
+        owned.raise_now()
+        assert owned.section.advance(index, floor)
+    owned.section.leave()
+    base, found, pages = decode(0, 600, encode(owned.section))
+    after = Owned(base, found=found, pages=pages, size=600).section
+    assert [after.take(i, 1) for i in (0, 1, 300, 599)] == [6, 1, 10**15 + 1, 2**40 + 1]
+
+
 def test_current_allocates_nothing_and_takes_no_cells() -> None:
     section = Owned().section
     for index in range(1000):

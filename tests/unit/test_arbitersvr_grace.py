@@ -1,12 +1,14 @@
 """Sections of nobody: when they are waited for, and that it is never for long."""
 
+from dataclasses import replace
+
 from arbitersvr.grace import Grace
 from clustermap.model import Assignments, Replica, SetSpec
 from clustermap.nodes import Load, Node
 from clustermap.placement import reassign, unassign
-from clustermap.spans import Range
+from clustermap.ranges import Range
 
-SPEC = SetSpec("s", 0, 99, (Replica("store-0", "s:1", 1),), 1, 1)
+SPEC = SetSpec("s", (Range(0, 99),), (Replica("store-0", "s:1", 1),), 1, 1)
 BLANK = Assignments("s")
 CLAIM, GATHER = 2_000, 300
 IDLE = Node(1, "a:1", "s")
@@ -74,3 +76,13 @@ def test_a_node_that_drains_is_not_waited_for() -> None:
     held = grace()
     assert held.held_back(BLANK, SPEC, [IDLE, draining], 0) == ALL
     assert held.until_ns == GATHER
+
+
+def test_only_sections_of_the_set_are_held_back() -> None:
+    apart = replace(SPEC, ranges=(Range(0, 4), Range(20, 24)))
+    held = grace()
+    assert held.held_back(reassign(BLANK, 3, 4, IDLE), apart, [IDLE], 0) == (
+        Range(0, 2),
+        Range(20, 24),
+    )
+    assert grace().held_back(BLANK, replace(SPEC, ranges=()), [IDLE], 0) == ()

@@ -18,10 +18,11 @@ from clustermap.model import (
 )
 from clustermap.nodes import Load, Node
 from clustermap.placement import mark_leaving, reassign
+from clustermap.ranges import Range
 from clustermap.scene import DRAIN, FAILURE, SUCCESSOR, UNOWNED, Limits
 
 S = 10**9
-SPEC = SetSpec("s", 0, 199, (Replica("store-0", "s:1", 1),), 1, 1)
+SPEC = SetSpec("s", (Range(0, 199),), (Replica("store-0", "s:1", 1),), 1, 1)
 ROUND_NS = S // 2
 
 
@@ -290,3 +291,14 @@ def test_a_set_that_has_gone_from_the_map_is_looked_at_once_a_round(settled: Wor
     settled.now_ns += 10 * S
     assert settled.decide() is None
     assert settled.now_ns < settled.keeper.next_ns() <= settled.now_ns + ROUND_NS
+
+
+def test_a_set_without_sections_is_left_alone_and_shown_as_such() -> None:
+    world = World()
+    world.entries[set_key("s")] = Versioned(replace(SPEC, ranges=()).to_json(), 1)
+    world.register(node(1), node(2))
+    assert world.see() == []
+    for _ in range(3):
+        assert world.keeper.decide(world.now_ns) is None
+        world.now_ns += ROUND_NS
+    assert sum(world.keeper.sections().values()) == 0

@@ -19,10 +19,11 @@ from clustermap.model import (
     routing_table,
 )
 from clustermap.nodes import Node
+from clustermap.ranges import Range
 from seqsvr.sections import Layout
 
 CLUSTER = Cluster("c0ffee")
-SPEC = SetSpec("set-0", 0, 99, (Replica("store-0", "127.0.0.1:7421", 2**64 - 1),), 1, 1)
+SPEC = SetSpec("set-0", (Range(0, 99),), (Replica("store-0", "127.0.0.1:7421", 2**64 - 1),), 1, 1)
 NODE = Node(0xABC, "127.0.0.1:7420", "set-0", draining=True)
 DOCUMENT = Assignments(
     "set-0",
@@ -133,20 +134,20 @@ def test_a_quorum_is_accepted_exactly_where_every_two_meet(n: int) -> None:
 
 def test_a_set_without_a_meeting_quorum_is_refused() -> None:
     replicas = tuple(Replica(f"store-{i}", f"h{i}:1", i + 1) for i in range(3))
-    assert SetSpec("s", 0, 1, replicas, 2, 2).quorum == Quorum(3, 2, 2)
+    assert SetSpec("s", (Range(0, 1),), replicas, 2, 2).quorum == Quorum(3, 2, 2)
     with pytest.raises(ValueError, match="1 \\+ 2 is not above 3"):
-        SetSpec("s", 0, 1, replicas, 1, 2)
+        SetSpec("s", (Range(0, 1),), replicas, 1, 2)
     with pytest.raises(ValueError, match="share a name"):
-        SetSpec("s", 0, 1, (replicas[0], replicas[0]), 2, 2)
+        SetSpec("s", (Range(0, 1),), (replicas[0], replicas[0]), 2, 2)
 
 
 def test_a_set_that_changes_its_replicas_says_so_and_any_other_is_written_as_before() -> None:
     old = tuple(Replica(f"store-{i}", f"h{i}:1", i + 1) for i in range(3))
     new = (*old[:2], Replica("store-3", "h3:1", 4))
-    plain = SetSpec("s", 0, 1, old, 2, 2)
+    plain = SetSpec("s", (Range(0, 1),), old, 2, 2)
     assert not {"joint", "learners"} & json.loads(plain.to_json()).keys()
-    joint = SetSpec("s", 0, 1, old, 2, 2, 2, Joint(new, 2, 2))
-    learning = SetSpec("s", 0, 1, old, 2, 2, 1, None, new[2:])
+    joint = SetSpec("s", (Range(0, 1),), old, 2, 2, 2, Joint(new, 2, 2))
+    learning = SetSpec("s", (Range(0, 1),), old, 2, 2, 1, None, new[2:])
     for spec in (joint, learning):
         assert SetSpec.from_json(spec.to_json()) == spec
 
@@ -155,11 +156,11 @@ def test_a_store_that_would_count_twice_or_be_two_replicas_is_refused() -> None:
     old = tuple(Replica(f"store-{i}", f"h{i}:1", i + 1) for i in range(3))
     again, elsewhere = Replica("other", "h9:1", 1), Replica("store-0", "h9:1", 1)
     with pytest.raises(ValueError, match="share a store"):
-        SetSpec("s", 0, 1, (*old, again), 3, 2)
+        SetSpec("s", (Range(0, 1),), (*old, again), 3, 2)
     with pytest.raises(ValueError, match="one store is two replicas"):
-        SetSpec("s", 0, 1, old, 2, 2, 2, Joint((elsewhere,), 1, 1))
+        SetSpec("s", (Range(0, 1),), old, 2, 2, 2, Joint((elsewhere,), 1, 1))
     with pytest.raises(ValueError, match="cannot learn and be counted"):
-        SetSpec("s", 0, 1, old, 2, 2, 1, None, old[:1])
+        SetSpec("s", (Range(0, 1),), old, 2, 2, 1, None, old[:1])
     with pytest.raises(ValueError, match="1 \\+ 2 is not above 3"):
         Joint(old, 1, 2)
 
@@ -219,8 +220,8 @@ def test_a_leaving_range_is_still_routed_to_its_present_owner() -> None:
 
 def test_the_routing_version_is_the_sum_over_sets() -> None:
     sets = {
-        "b": SetSpec("b", 10, 19, SPEC.replicas, 1, 1),
-        "a": SetSpec("a", 0, 9, SPEC.replicas, 1, 1),
+        "b": SetSpec("b", (Range(10, 19),), SPEC.replicas, 1, 1),
+        "a": SetSpec("a", (Range(0, 9),), SPEC.replicas, 1, 1),
     }
     documents = {
         "b": Assignments("b", 4, (Assignment(10, 19, 1, "b:1", 1),)),
@@ -240,7 +241,7 @@ def test_an_assignment_outside_its_set_makes_no_table() -> None:
 
 
 def test_sets_that_overlap_make_no_table() -> None:
-    sets = {name: SetSpec(name, 0, 9, SPEC.replicas, 1, 1) for name in ("a", "b")}
+    sets = {name: SetSpec(name, (Range(0, 9),), SPEC.replicas, 1, 1) for name in ("a", "b")}
     documents = {name: Assignments(name, 1, (Assignment(0, 5, 1, "x", 1),)) for name in sets}
     with pytest.raises(MapCorrupt, match="out of place"):
         routing_table(CLUSTER, sets, documents)

@@ -1,6 +1,7 @@
 """Single steps of placement; whole sequences of them are in tests/property."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -18,11 +19,11 @@ from clustermap.placement import (
     unassign,
     withdraw,
 )
-from clustermap.spans import Range
+from clustermap.ranges import Range
 
 A = Node(1, "a:1", "set-0")
 B = Node(2, "b:1", "set-0")
-SPEC = SetSpec("set-0", 0, 99, (Replica("store-0", "s:1", 1),), 1, 1)
+SPEC = SetSpec("set-0", (Range(0, 99),), (Replica("store-0", "s:1", 1),), 1, 1)
 BLANK = Assignments("set-0")
 
 
@@ -144,7 +145,7 @@ def test_an_epoch_never_wraps_around() -> None:
 def test_forty_thousand_scattered_floors_do_not_slow_a_restart() -> None:
     floors = tuple(Floor(2 * i, 2 * i, 1 + i % 7) for i in range(20_000))
     entries = tuple(owned(2 * i, 2 * i + 1, A, 3) for i in range(20_000))
-    spec = SetSpec("set-0", 0, 39_999, SPEC.replicas, 1, 1)
+    spec = SetSpec("set-0", (Range(0, 39_999),), SPEC.replicas, 1, 1)
     document = sole_owner(Assignments("set-0", 9, entries, floors), spec, B)
     assert document is not None
     assert document.entries == (owned(0, 39_999, B, 8),)
@@ -232,3 +233,12 @@ def test_a_chunk_of_a_scattered_set_is_handed_over_without_delay() -> None:
     assert time.process_time() - start_s < 5.0
     assert document.version == 10
     assert sum(not entry.leaving for entry in document.entries) == 256
+
+
+def test_the_sole_owner_of_a_set_has_its_ranges_and_nothing_between_them() -> None:
+    apart = replace(SPEC, ranges=(Range(0, 4), Range(20, 24)))
+    document = sole_owner(reassign(BLANK, 20, 21, B), apart, A)
+    assert document is not None
+    held = [(e.first, e.last, e.incarnation, e.epoch) for e in document.entries]
+    assert held == [(0, 4, A.incarnation, 2), (20, 24, A.incarnation, 2)]
+    assert sole_owner(BLANK, replace(SPEC, ranges=()), A) is None

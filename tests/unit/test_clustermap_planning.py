@@ -1,6 +1,7 @@
 """Plans, one situation at a time; random histories are in tests/property."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -11,8 +12,8 @@ from clustermap.model import Assignment, Assignments, Floor, Owner, Replica, Set
 from clustermap.nodes import Load, Node
 from clustermap.placement import mark_leaving, raise_floor, reassign
 from clustermap.planning import Memory, Plan, plan, rewritten
+from clustermap.ranges import Range
 from clustermap.scene import DRAIN, FAILURE, UNOWNED, Limits, Move, Scene
-from clustermap.spans import Range
 from clustermap.spreading import MAX_PARTS, grain, spread
 from clustermap.weights import IDLE_SET, MILLI, Rates, Segment, Weights
 
@@ -21,7 +22,7 @@ BLANK = Assignments("s")
 
 
 def spec(sections: int) -> SetSpec:
-    return SetSpec("s", 0, sections - 1, (Replica("store-0", "s:1", 1),), 1, 1)
+    return SetSpec("s", (Range(0, sections - 1),), (Replica("store-0", "s:1", 1),), 1, 1)
 
 
 def node(incarnation: int, load: Load | None = None) -> Node:
@@ -239,3 +240,26 @@ def test_an_heir_is_named_by_incarnation_and_address() -> None:
     draining = Node(1, "n:1", "s", draining=True)
     made = planned(reassign(BLANK, 0, 9, node(1)), 10, draining, node(2))
     assert made.document.entries[0].successor == Owner(2, "n:2")
+
+
+def test_a_set_without_sections_is_left_alone() -> None:
+    empty = replace(spec(1), ranges=())
+    scene = Scene(empty, (node(1), node(2)))
+    made = plan(BLANK, scene, Memory(), LIMITS, budget=0, new_round=True)
+    assert (made.document, made.moves) == (BLANK, ())
+    assert grain(empty) == 1
+
+
+def test_each_range_of_a_set_is_shared_out_and_nothing_between_them() -> None:
+    apart = replace(spec(1), ranges=(Range(0, 4), Range(20, 24)))
+    scene = Scene(apart, (node(1), node(2)))
+    made = plan(BLANK, scene, Memory(), LIMITS, budget=0, new_round=True)
+    held = [(e.first, e.last, e.incarnation) for e in made.document.entries]
+    assert held == [(0, 4, 1), (20, 24, 2)]
+
+
+def test_sections_between_the_ranges_of_a_set_are_not_its_own() -> None:
+    apart = replace(spec(1), ranges=(Range(0, 4), Range(20, 24)))
+    document = reassign(BLANK, 3, 5, node(1))
+    with pytest.raises(MapCorrupt, match="outside the Set"):
+        plan(document, Scene(apart, (node(1),)), Memory(), LIMITS, budget=0, new_round=True)

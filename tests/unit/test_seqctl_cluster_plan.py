@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from clustermap.model import Assignments, Cluster, Replica, SetSpec
+from clustermap.ranges import Range
 from seqctl.cluster_plan import (
     Wanted,
     check_wanted,
@@ -54,7 +55,7 @@ def test_a_plan_holds_what_the_replicas_say_and_majorities() -> None:
     made = plan(wanted(), infos())
     assert made.cluster == Cluster("c1", 1_000, 30_000, SEQ_LIMIT)
     replicas = [Replica(f"store-{n}", where, n) for n, where in enumerate((A, B, C), 1)]
-    assert made.specs == (SetSpec("set-0", 0, 29, tuple(replicas), 2, 2),)
+    assert made.specs == (SetSpec("set-0", (Range(0, 29),), tuple(replicas), 2, 2),)
     puts = made.puts()
     assert set(puts) == {"cluster", "sets/set-0", "assignments/set-0"}
     assert Assignments.from_json(puts["assignments/set-0"]) == Assignments("set-0")
@@ -154,7 +155,7 @@ def two_sets(spans: tuple[str, str]) -> tuple[Wanted, dict[str, pb.InfoResponse]
 
 def test_several_sets_share_the_sections() -> None:
     made = plan(*two_sets(("10-29", "0-9")))
-    assert [(spec.name, spec.first, spec.last) for spec in made.specs] == [
+    assert [(spec.name, *spec.ranges[0]) for spec in made.specs] == [
         ("a", 10, 29),
         ("b", 0, 9),
     ]

@@ -1,19 +1,21 @@
 """What `seqctl cluster status` makes of a map and of the answers."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from clustermap.model import Assignment, Assignments, Cluster, Owner, Replica, SetSpec
 from clustermap.nodes import Load, Node
+from clustermap.ranges import Range
 from seqctl.cluster_report import Report, picture, report
 from seqctl.cluster_tables import print_report
 from seqsvr.v1 import store_pb2 as pb
 
 ONE, TWO = Owner(0xA1, "10.0.0.1:7420"), Owner(0xA2, "10.0.0.2:7420")
 STORES = [Replica(f"store-{n}", f"10.0.1.{n}:7421", n) for n in (1, 2, 3)]
-SPEC = SetSpec("set-0", 0, 29, tuple(STORES), 2, 2)
+SPEC = SetSpec("set-0", (Range(0, 29),), tuple(STORES), 2, 2)
 LOAD = Load(per_second=70, serving=19, acquiring=1)
 
 
@@ -74,6 +76,7 @@ def test_a_healthy_cluster_is_well_and_its_report_is_json() -> None:
             "name": "set-0",
             "first": 0,
             "last": 29,
+            "ranges": [{"first": 0, "last": 29}],
             "n": 3,
             "r": 2,
             "w": 2,
@@ -171,13 +174,46 @@ def test_an_empty_map_names_the_command_that_fills_it() -> None:
 
 
 def test_overlapping_sets_are_a_problem() -> None:
-    other = SetSpec("set-1", 0, 29, tuple(STORES), 2, 2)
+    other = SetSpec("set-1", (Range(0, 29),), tuple(STORES), 2, 2)
     document = Assignments("set-1", 1, (entry(0, 29, ONE),))
     held = entries() | {
         "sets/set-1": (other.to_json(), 5),
         "assignments/set-1": (document.to_json(), 5),
     }
     assert not made(held).well
+
+
+@pytest.mark.parametrize(
+    ("ours", "others", "named"),
+    [
+        ((Range(0, 9),), (Range(10, 29),), None),
+        ((Range(0, 3), Range(20, 29)), (Range(4, 19),), None),
+        ((Range(0, 29),), (), None),
+        ((Range(0, 9), Range(12, 29)), (), "sections 10..11 are in no Set"),
+        ((Range(0, 9),), (Range(12, 20),), "sections 21..29 are in no Set"),
+        ((Range(0, 9), Range(12, 29)), (Range(8, 15),), "sections 8..9 are in Sets set-0 and a"),
+        ((Range(0, 29),), (Range(3, 4),), "sections 3..4 are in Sets set-0 and a"),
+    ],
+)
+def test_each_section_is_in_one_set(
+    ours: tuple[Range, ...], others: tuple[Range, ...], named: str | None
+) -> None:
+    held = entries() | {
+        "sets/set-0": (replace(SPEC, ranges=ours).to_json(), 5),
+        "sets/a": (replace(SPEC, name="a", ranges=others).to_json(), 5),
+    }
+    misplaced = list(picture(40, held).misplaced())
+    assert (named in misplaced) if named else not misplaced
+    assert set(misplaced) <= set(made(held).problems)
+
+
+def test_a_set_without_sections_is_shown_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    empty = replace(SPEC, name="empty", ranges=())
+    found = made(entries() | {"sets/empty": (empty.to_json(), 5)})
+    shown: Any = found.shown["sets"]
+    assert (shown[0]["first"], shown[0]["last"], shown[0]["sections"]) == (None, None, 0)
+    print_report(found.shown)
+    assert "none" in capsys.readouterr().out
 
 
 def test_tables_show_every_replica_and_node(capsys: pytest.CaptureFixture[str]) -> None:

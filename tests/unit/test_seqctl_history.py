@@ -32,6 +32,17 @@ def test_each_line_is_a_call_that_knows_its_place(tmp_path: Path) -> None:
     assert (second.op, second.seq, second.exact, second.where) == ("current", 0, False, (path, 2))
 
 
+def test_an_advance_says_its_floor_and_others_have_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "h", line(op="advance", at_least=9), line(at_least=9))
+    first, second = HistoryReader([path])
+    assert (first.op, first.seq, first.at_least) == ("advance", 3, 9)
+    assert (second.op, second.at_least) == ("next", 0)
+    for wrong in (None, -1, "9"):
+        bad = write(tmp_path / "bad", line(op="advance", at_least=wrong))
+        with pytest.raises(WrongUsage, match='"at_least" must be an integer'):
+            list(HistoryReader([bad]))
+
+
 def test_gzipped_files_are_unpacked_and_files_follow_each_other(tmp_path: Path) -> None:
     packed = write(tmp_path / "h.gz", gzip.compress(line(uid=1)))
     plain = write(tmp_path / "h", line(uid=2))

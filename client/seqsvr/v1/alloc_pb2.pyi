@@ -24,6 +24,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_CORRUPT: _ClassVar[Reason]
     REASON_MALFORMED: _ClassVar[Reason]
     REASON_INTERNAL: _ClassVar[Reason]
+    REASON_JUMP_TOO_LARGE: _ClassVar[Reason]
 REASON_UNSPECIFIED: Reason
 REASON_NOT_OWNER: Reason
 REASON_ACQUIRING: Reason
@@ -39,6 +40,7 @@ REASON_SEQUENCE_EXHAUSTED: Reason
 REASON_CORRUPT: Reason
 REASON_MALFORMED: Reason
 REASON_INTERNAL: Reason
+REASON_JUMP_TOO_LARGE: Reason
 
 class GetSeqRequest(_message.Message):
     __slots__ = ("uid", "count", "route_version", "forwarded")
@@ -131,6 +133,32 @@ class BatchGetCurSeqResponse(_message.Message):
     epochs: _containers.RepeatedScalarFieldContainer[int]
     table: RoutingTable
     def __init__(self, seqs: _Optional[_Iterable[int]] = ..., exact: _Optional[_Iterable[bool]] = ..., errors: _Optional[_Iterable[_Union[EntryError, _Mapping]]] = ..., epochs: _Optional[_Iterable[int]] = ..., table: _Optional[_Union[RoutingTable, _Mapping]] = ...) -> None: ...
+
+class AdvanceSeqRequest(_message.Message):
+    __slots__ = ("uids", "at_least", "max_jump", "route_version", "forwarded")
+    UIDS_FIELD_NUMBER: _ClassVar[int]
+    AT_LEAST_FIELD_NUMBER: _ClassVar[int]
+    MAX_JUMP_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    FORWARDED_FIELD_NUMBER: _ClassVar[int]
+    uids: _containers.RepeatedScalarFieldContainer[int]
+    at_least: _containers.RepeatedScalarFieldContainer[int]
+    max_jump: int
+    route_version: int
+    forwarded: bool
+    def __init__(self, uids: _Optional[_Iterable[int]] = ..., at_least: _Optional[_Iterable[int]] = ..., max_jump: _Optional[int] = ..., route_version: _Optional[int] = ..., forwarded: _Optional[bool] = ...) -> None: ...
+
+class AdvanceSeqResponse(_message.Message):
+    __slots__ = ("seqs", "errors", "epochs", "table")
+    SEQS_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    seqs: _containers.RepeatedScalarFieldContainer[int]
+    errors: _containers.RepeatedCompositeFieldContainer[EntryError]
+    epochs: _containers.RepeatedScalarFieldContainer[int]
+    table: RoutingTable
+    def __init__(self, seqs: _Optional[_Iterable[int]] = ..., errors: _Optional[_Iterable[_Union[EntryError, _Mapping]]] = ..., epochs: _Optional[_Iterable[int]] = ..., table: _Optional[_Union[RoutingTable, _Mapping]] = ...) -> None: ...
 
 class EntryError(_message.Message):
     __slots__ = ("index", "reason", "text", "retry_after_ms", "field", "bound")

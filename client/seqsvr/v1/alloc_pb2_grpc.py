@@ -63,6 +63,11 @@ class AllocStub:
                 request_serializer=seqsvr_dot_v1_dot_alloc__pb2.BatchGetCurSeqRequest.SerializeToString,
                 response_deserializer=seqsvr_dot_v1_dot_alloc__pb2.BatchGetCurSeqResponse.FromString,
                 _registered_method=True)
+        self.AdvanceSeq = channel.unary_unary(
+                '/seqsvr.v1.Alloc/AdvanceSeq',
+                request_serializer=seqsvr_dot_v1_dot_alloc__pb2.AdvanceSeqRequest.SerializeToString,
+                response_deserializer=seqsvr_dot_v1_dot_alloc__pb2.AdvanceSeqResponse.FromString,
+                _registered_method=True)
         self.Session = channel.stream_stream(
                 '/seqsvr.v1.Alloc/Session',
                 request_serializer=seqsvr_dot_v1_dot_alloc__pb2.SessionRequest.SerializeToString,
@@ -115,6 +120,13 @@ class AllocServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AdvanceSeq(self, request, context):
+        """Raises the last numbers of many uids to a floor each, with partial success.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Session(self, request_iterator, context):
         """Pipelined batches of both kinds, matched by id, each answered as its entries get ready.
         """
@@ -151,6 +163,11 @@ def add_AllocServicer_to_server(servicer, server):
                     servicer.BatchGetCurSeq,
                     request_deserializer=seqsvr_dot_v1_dot_alloc__pb2.BatchGetCurSeqRequest.FromString,
                     response_serializer=seqsvr_dot_v1_dot_alloc__pb2.BatchGetCurSeqResponse.SerializeToString,
+            ),
+            'AdvanceSeq': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdvanceSeq,
+                    request_deserializer=seqsvr_dot_v1_dot_alloc__pb2.AdvanceSeqRequest.FromString,
+                    response_serializer=seqsvr_dot_v1_dot_alloc__pb2.AdvanceSeqResponse.SerializeToString,
             ),
             'Session': grpc.stream_stream_rpc_method_handler(
                     servicer.Session,
@@ -280,6 +297,33 @@ class Alloc:
             '/seqsvr.v1.Alloc/BatchGetCurSeq',
             seqsvr_dot_v1_dot_alloc__pb2.BatchGetCurSeqRequest.SerializeToString,
             seqsvr_dot_v1_dot_alloc__pb2.BatchGetCurSeqResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdvanceSeq(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seqsvr.v1.Alloc/AdvanceSeq',
+            seqsvr_dot_v1_dot_alloc__pb2.AdvanceSeqRequest.SerializeToString,
+            seqsvr_dot_v1_dot_alloc__pb2.AdvanceSeqResponse.FromString,
             options,
             channel_credentials,
             insecure,

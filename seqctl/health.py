@@ -1,0 +1,66 @@
+"""`seqctl health`: what one server, whichever it is, says of its health; for health checks."""
+
+import argparse
+import asyncio
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from seqctl import arguments
+from seqctl.failures import OK, NotDone
+from seqctl.groups import add_output
+from seqctl.output import print_json
+from svrprocess.values import REACHED
+
+EXAMPLE = "seqctl health 10.0.0.4:7421 --service seqsvr.ready"
+TIMEOUT_S = 2.0
+_Status = health_pb2.HealthCheckResponse.ServingStatus
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of `seqctl health`."""
+    parser.add_argument("address", metavar="HOST:PORT", type=_address)
+    parser.add_argument(
+        "--service",
+        metavar="NAME",
+        default="",
+        help="seqsvr.ready: may it be sent traffic? Default: is it alive?",
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=arguments.seconds,
+        default=TIMEOUT_S,
+        help=f"how long it may take to answer (default {TIMEOUT_S:g})",
+    )
+    add_output(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 where it says SERVING. Raises NotDone where it says anything else, or nothing."""
+    said = asyncio.run(_ask(args.address, args.service, args.timeout))
+    if args.output == "json":
+        print_json({"address": args.address, "service": args.service, "status": said})
+    elif said == _Status.Name(_Status.SERVING):
+        print(said)
+    if said != _Status.Name(_Status.SERVING):
+        raise NotDone(f"{args.address}: {said}")
+    return OK
+
+
+async def _ask(address: str, service: str, timeout_s: float) -> str:
+    options = [("grpc.enable_http_proxy", 0)]
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service=service)
+        try:
+            return str(_Status.Name((await stub.Check(request, timeout=timeout_s)).status))
+        except grpc.aio.AioRpcError as error:
+            return str(error.code().name)
+
+
+def _address(text: str) -> str:
+    try:
+        return str(REACHED.parse(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,0 +1,148 @@
+"""What deploy/ describes, run on loopback: it serves, and stops as and when it is told to."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from deployed import Described, Probe, Standing, compose, kubernetes, systemd
+from deployed.described import of_program
+from deployed.tools import DEPLOY
+from etcd_servers import EtcdServers
+from processes import seqctl
+
+WAIT_S = 60.0
+
+
+@pytest.fixture
+def etcd(tmp_path: Path) -> Iterator[EtcdServers]:
+    """One for descriptions that leave etcd to others."""
+    with EtcdServers(tmp_path / "etcd", fsync=False) as servers:
+        yield servers
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> Iterator[Callable[..., Standing]]:
+    made: list[Standing] = []
+
+    def start(*arguments: object) -> Standing:
+        made.append(Standing(tmp_path / "standing", *arguments))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
+
+
+def test_the_units_of_systemd_serve_and_stop_as_they_say(
+    stand: Callable[..., Standing], etcd: EtcdServers
+) -> None:
+    described = systemd.described()
+    endpoints = described[-1].environ["SEQSVR_ETCD"]
+    standing = stand(described, [(endpoints, ",".join(etcd.endpoints))])
+    serves_and_stops(standing, described, endpoints, init_of_readme())
+
+
+def test_the_compose_file_serves_and_stops_as_it_says(stand: Callable[..., Standing]) -> None:
+    described = compose.described()
+    standing = stand(described)
+    standing.start(*of_program(described, "etcd"))
+    (init,) = of_program(described, "seqctl")
+    serves_and_stops(standing, described, init.environ["SEQSVR_ETCD"], init.argv)
+
+
+def test_the_manifests_serve_and_stop_as_they_say_and_outlive_etcd(
+    stand: Callable[..., Standing], etcd: EtcdServers
+) -> None:
+    described = kubernetes.described("first-start")
+    (init,) = of_program(described, "seqctl")
+    endpoints = init.environ["SEQSVR_ETCD"]
+    standing = stand(described, [(endpoints, ",".join(etcd.endpoints))])
+
+    def without_etcd() -> None:
+        etcd.kill()
+        arbiters = of_program(described, "arbitersvr")
+        until(
+            lambda: not any(standing.serving(one, ready(one)) for one in arbiters),
+            "arbiters say that they are of no use",
+        )
+        rest = [one for one in described if one.program in ("storesvr", "allocsvr")]
+        for one in (*rest, *arbiters):
+            assert standing.serving(one, alive(one)), f"{one.name} would have been killed"
+        for one in rest:
+            assert standing.serving(one, ready(one)), f"{one.name} would have lost its traffic"
+        etcd.start()
+
+    serves_and_stops(standing, described, endpoints, init.argv, without_etcd)
+
+
+def serves_and_stops(
+    standing: Standing,
+    described: Sequence[Described],
+    endpoints: str,
+    init: Sequence[str],
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
+    """Started in the order of deploy/README.md, used, and stopped in the order that it says."""
+    stores, arbiters, nodes = (
+        of_program(described, name) for name in ("storesvr", "arbitersvr", "allocsvr")
+    )
+    map_of = ("--etcd", standing.text(endpoints))
+    made_by_hand = [with_create(one) for one in stores]
+    standing.start(*made_by_hand)
+    done = seqctl(*(standing.text(argument) for argument in init), *map_of)
+    assert done.returncode == 0, done.stderr
+    standing.start(*arbiters, *nodes)
+    until(lambda: serving_sections(map_of) == 30, "all sections are served")
+    seeds = ",".join(f"{standing.own[node.name]}:7420" for node in nodes)
+    taken = [taken_of(uid, seeds) for uid in (7, 7, 29_999)]
+    assert taken == [1, 2, 1], "through the addresses that the nodes advertise"
+    meanwhile()
+    assert taken_of(7, seeds) == 3
+    for group in (nodes, arbiters, stores):
+        standing.stop(*group)
+
+
+def with_create(one: Described) -> Described:
+    """As at the first start, however the description has that."""
+    told = "--create" in one.argv
+    return (
+        one
+        if told
+        else Described(**{**vars(one), "environ": {**one.environ, "SEQSVR_CREATE": "1"}})
+    )
+
+
+def init_of_readme() -> list[str]:
+    found = re.search(r"seqctl (cluster init --set \S+)\n", (DEPLOY / "README.md").read_text())
+    assert found is not None
+    return found[1].split()
+
+
+def serving_sections(map_of: Sequence[str]) -> int:
+    done = seqctl("cluster", "status", *map_of, "-o", "json")
+    return sum(one["reported"]["serving"] for one in json.loads(done.stdout)["sets"])
+
+
+def taken_of(uid: int, seeds: str) -> int:
+    done = seqctl("next", uid, "--addr", seeds, "--timeout", "20", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    return int(json.loads(done.stdout)["seq"])
+
+
+def alive(one: Described) -> Probe:
+    return next(probe for probe in one.probes if probe.alive)
+
+
+def ready(one: Described) -> Probe:
+    return next(probe for probe in one.probes if probe.service == "seqsvr.ready")
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    deadline_s = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < deadline_s, f"not within {WAIT_S} s: {what}"
+        time.sleep(0.1)
