@@ -60,6 +60,7 @@ MIN_TTL_S = 0.1
 MAX_TTL_S = 60.0
 REPLICA_TIMEOUT_S = 10.0
 REMIND_S = 3.0
+SEALED_S = 15.0
 # By which a caller may have the version of the map raised at a time, be it mad or malicious.
 MAX_LEAP = 2**32
 
@@ -139,6 +140,7 @@ class AllocNode:
             self.reporting,
             self._drop,
             self._begin,
+            address,
         )
         self._coordinator = coordinator
         self._won = metrics.epoch_changes.labels("won")
@@ -350,7 +352,8 @@ class AllocNode:
             first.promised,
         )
         begun = self._intent.begun
-        current = [a for a in attempts if a.promised and begun.get(a.section) == a.epoch]
+        sealed = {a.section: a.epoch for a in attempts if 0 < a.promised < a.epoch}
+        current = [a for a in attempts if a.promised >= a.epoch == begun.get(a.section)]
         # One that a later attempt of our own has overtaken says nothing new: to report what that
         # one was promised would spend its epoch while it is under way.
         beyond = [a for a in attempts if a.promised > begun.get(a.section, 0)]
@@ -360,11 +363,23 @@ class AllocNode:
         if unanswered:
             # They may have promised all the same, so that epoch is spent. No hurry.
             self._spawn(self._report_later(unanswered))
+        if sealed:
+            self._spawn(self._report_sealed(sealed))
 
     async def _report_later(self, unanswered: Mapping[int, int]) -> None:
         await self.reporting.report_later(unanswered)
+        self._ended(unanswered)
+
+    async def _report_sealed(self, sealed: Mapping[int, int]) -> None:
+        """They went to another Set, whatever the map says; another epoch would not help soon."""
+        logger.error("event=sections_sealed count=%d first=%d", len(sealed), min(sealed))
+        await self.clock.sleep(random.uniform(SEALED_S / 2, SEALED_S))
+        self.reporting.report(sealed)
+        self._ended(sealed)
+
+    def _ended(self, attempts: Mapping[int, int]) -> None:
         begun = self._intent.begun
-        self._intent.given_up(s for s, epoch in unanswered.items() if begun.get(s) == epoch)
+        self._intent.given_up(s for s, epoch in attempts.items() if begun.get(s) == epoch)
 
     async def _remind(self) -> None:
         """What the map was told once it may have lost since, and looks as if nothing had been."""
