@@ -30,7 +30,7 @@ from allocsvr.raising import Raising
 from allocsvr.releasing import Releasing
 from allocsvr.renewal import Renewal
 from allocsvr.repairing import PERIOD_S, Repairing
-from allocsvr.replicas import QUICK_S, Replicas, ReplicaTransport
+from allocsvr.replicas import Replicas, ReplicaTransport
 from allocsvr.reporting import RETRY_S, Reporting
 from allocsvr.section import MAX_STEP, Pages, Section, State
 from allocsvr.waiting import Waiting
@@ -43,6 +43,7 @@ from seqsvr.invariants import BrokenInvariant
 from seqsvr.routing import Router, RoutingTable
 from seqsvr.sections import STEP
 from seqsvr.v1 import store_pb2 as pb
+from svrprocess.store_client import QUICK_S
 
 logger = logging.getLogger(__name__)
 

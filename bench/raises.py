@@ -37,7 +37,7 @@ from prometheus_client import CollectorRegistry
 from allocsvr import raising
 from allocsvr.metrics import Metrics
 from allocsvr.raising import Raising
-from allocsvr.replicas import GrpcReplica, Replicas
+from allocsvr.replicas import Replicas
 from allocsvr.section import Section, State
 from clustermap.clock import BootClock
 from seqsvr.sections import SECTION_SIZE, UID_LIMIT
@@ -45,6 +45,7 @@ from seqsvr.v1 import store_pb2 as pb
 from storesvr.port import Identity
 from storesvr.service import add_to_server, open_service
 from storesvr.servicer import SERVER_OPTIONS
+from svrprocess.store_client import GrpcReplica
 
 CLUSTER, SET = "bench", "set-0"
 N, W = 3, 2

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from allocsvr.levelling import goals, is_behind
+from clustermap.levelling import goals, is_behind
 from clustermap.model import Cluster, SetSpec
 from clustermap.ranges import Range
 from seqctl.progress import progress

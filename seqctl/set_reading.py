@@ -14,12 +14,12 @@ import random
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from allocsvr.levelling import goal
-from allocsvr.replicas import GrpcReplica
 from clustermap.errors import ReplicaFailed
+from clustermap.levelling import goal
 from clustermap.model import Cluster, Replica, SetSpec
 from clustermap.ranges import Range
 from seqsvr.v1 import store_pb2 as pb
+from svrprocess.store_client import GrpcReplica
 
 WINDOW = 512
 PAUSE_S = 0.005
