@@ -14,7 +14,7 @@ from clustermap.levelling import goals, is_behind
 from clustermap.model import Cluster, SetSpec
 from clustermap.ranges import Range
 from seqctl.progress import progress
-from seqctl.set_reading import Records, SetReader, combined, reading
+from svrprocess.set_reading import Records, SetReader, combined, reading
 from seqsvr.v1 import store_pb2 as pb
 
 SECOND_LOOK_S = 1.0

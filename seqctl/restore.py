@@ -29,7 +29,7 @@ from seqctl.groups import add_output
 from seqctl.output import print_json
 from seqctl.progress import progress
 from seqctl.restore_plan import Held, Restoration, plan, unfit, unnamed
-from seqctl.set_reading import SetReader, reading, windows
+from svrprocess.set_reading import SetReader, reading, windows
 from seqsvr.v1 import store_pb2 as pb
 
 EXAMPLE = (
