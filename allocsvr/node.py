@@ -484,6 +484,9 @@ class AllocNode:
             return highest / self.cluster.seq_limit
 
         metrics.lease_left.set_function(lease_left)
+        metrics.replicas.labels("all").set(self.spec.quorum.n)
+        metrics.replicas.labels("needed").set(self.spec.quorum.w)
+        metrics.replicas.labels("granting").set_function(lambda: self._renewal.granting)
         metrics.space_used.set_function(space_used)
         metrics.unserved.set_function(lambda: self.unserved)
         metrics.waiting.set_function(lambda: self.waiting.count)

@@ -7,9 +7,11 @@ arbiter: while there is none, nothing is reassigned, and nothing else changes.
 import asyncio
 import logging
 import random
+from collections.abc import Mapping
 from contextlib import suppress
 
 from arbitersvr.complaints import Complaints
+from arbitersvr.jobs import Work
 from arbitersvr.keeper import Options
 from arbitersvr.metrics import Metrics
 from arbitersvr.probe import Prober
@@ -32,7 +34,11 @@ _log = logging.getLogger(__name__)
 
 
 class Arbiter:
-    """Use `run` once. candidate: what others see of the one that leads, its address at best."""
+    """Use `run` once.
+
+    candidate: what others see of the one that leads, its address at best; kinds: who does the work
+    of jobs, as Jobs wants it; without any, jobs end as failed.
+    """
 
     def __init__(
         self,
@@ -42,6 +48,7 @@ class Arbiter:
         metrics: Metrics,
         options: Options,
         candidate: bytes,
+        kinds: Mapping[str, Work] | None = None,
     ) -> None:
         self.reachable = asyncio.Event()
         self.leading = asyncio.Event()
@@ -51,6 +58,7 @@ class Arbiter:
         self._metrics = metrics
         self._options = options
         self._candidate = candidate
+        self._kinds = kinds or {}
         self._complaints = Complaints()
 
     async def run(self) -> None:
@@ -98,7 +106,7 @@ class Arbiter:
             self._complaints,
         )
         try:
-            await reign(office)
+            await reign(office, self._kinds)
         finally:
             self.leading.clear()
             self._metrics.lead(False)

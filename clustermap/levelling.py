@@ -52,7 +52,11 @@ def goal(records: Iterable[pb.StoredRecord]) -> pb.StoredRecord:
     """The greatest of what is known of one section; at least one record, in any order."""
     known = list(records)
     best = max(known, key=_rank)
-    result = pb.StoredRecord(section=best.section, max_seq=max(r.max_seq for r in known))
+    result = pb.StoredRecord(
+        section=best.section,
+        max_seq=max(r.max_seq for r in known),
+        sealed=max(r.sealed for r in known),
+    )
     owners = {r.owner for r in known if r.owner_epoch == best.owner_epoch}
     if best.owner_epoch and len(owners) == 1:
         result.owner_epoch, result.owner = best.owner_epoch, best.owner
@@ -67,6 +71,8 @@ def is_behind(record: pb.StoredRecord | None, wanted: pb.StoredRecord) -> bool:
     if record is None:
         return bool(wanted.max_seq or wanted.owner_epoch)
     if record.max_seq < wanted.max_seq or record.owner_epoch < wanted.owner_epoch:
+        return True
+    if record.sealed < wanted.sealed:
         return True
     same = (record.owner_epoch, record.owner) == (wanted.owner_epoch, wanted.owner)
     return same and _rank(record) < _rank(wanted)

@@ -7,6 +7,8 @@ In order of urgency, all in one new document with one version more:
   over the willing nodes (registered, leased, not draining) by weight, in contiguous parts.
 * Sections of draining nodes are marked as leaving, with successors shared out likewise. A leaving
   section whose successor is no longer willing gets another one, or None if nobody is left.
+* Sections that are pinned to another node, and those that are not pinned where a node is to have
+  pinned ones alone, are marked as leaving to where they belong. Who cannot take them waits.
 * Only where nothing of that is to do and nothing is leaving, load is balanced (balancing.py).
 
 Nothing else moves: a node that is not registered but not given up either keeps what it has and gets
@@ -28,12 +30,14 @@ from clustermap.documents import U64_MAX
 from clustermap.errors import MapCorrupt
 from clustermap.model import Assignment, Assignments, Owner
 from clustermap.nodes import Node
+from clustermap.pinning import Places, cut
 from clustermap.ranges import Range
 from clustermap.scene import (
     BALANCE,
     DRAIN,
     FAILURE,
     MARKED,
+    PINNED,
     REFUSED,
     SUCCESSOR,
     UNOWNED,
@@ -90,10 +94,10 @@ def plan(
         owners = {entry.incarnation for entry in document.entries}
         memory = replace(memory, rates=memory.rates.smoothed(scene.nodes, owners))
     weights = Weights(memory.rates, spec.sections)
-    cut = pieces(document, spec.ranges)
-    moves = _repairs(cut, scene, weights, budget)
-    if not moves and new_round:
-        moves, rounds = _balance(cut, scene, weights, memory.uneven_rounds, limits)
+    parts = cut(pieces(document, spec.ranges), scene.pins)
+    moves = _repairs(parts, scene, weights, budget)
+    if not moves and new_round and scene.balance:
+        moves, rounds = _balance(parts, scene, weights, memory.uneven_rounds, limits)
         memory = replace(memory, uneven_rounds=rounds)
     return Plan(rewritten(document, moves), tuple(moves), memory)
 
@@ -143,6 +147,7 @@ class _Crew:
     draining: frozenset[int]
     registered: frozenset[int]
     given_up: frozenset[int]
+    places: Places
 
     @classmethod
     def of(cls, scene: Scene) -> "_Crew":
@@ -151,6 +156,7 @@ class _Crew:
             frozenset(node.incarnation for node in scene.nodes if node.draining),
             frozenset(node.incarnation for node in scene.nodes),
             scene.given_up,
+            Places(scene),
         )
 
     def trouble(self, part: Piece) -> str | None:
@@ -166,7 +172,9 @@ class _Crew:
             return REFUSED if self.willing or self.keeper(entry) else None
         if entry.leaving:
             return SUCCESSOR if self._misses_successor(entry) else None
-        return DRAIN if entry.incarnation in self.draining else None
+        if entry.incarnation in self.draining:
+            return DRAIN
+        return PINNED if self.places.misplaced(part) else None
 
     def keeper(self, entry: Assignment) -> Owner | None:
         """Who gets refused sections under their next epoch, if it is anybody in particular."""
@@ -192,13 +200,13 @@ class _Homeless(NamedTuple):
     owner: int | None
 
 
-def _repairs(cut: Sequence[Piece], scene: Scene, weights: Weights, budget: int) -> list[Move]:
+def _repairs(parts: Sequence[Piece], scene: Scene, weights: Weights, budget: int) -> list[Move]:
     """All that cannot stay as it is."""
     crew = _Crew.of(scene)
     moves: list[Move] = []
     homeless: list[_Homeless] = []
-    totals = dict.fromkeys(crew.willing, 0)
-    for part in cut:
+    totals = dict.fromkeys(crew.places.open, 0)
+    for part in parts:
         cause = crew.trouble(part)
         heir = _heir(part)
         if cause == REFUSED and part.entry and (keeper := crew.keeper(part.entry)):
@@ -210,8 +218,16 @@ def _repairs(cut: Sequence[Piece], scene: Scene, weights: Weights, budget: int) 
         if heir in totals:
             totals[heir] += weights.weight(part.first, part.last, _owner(part))
     step = grain(scene.spec)
-    homeless = _affordable(_assignable(homeless, scene.held_back), budget, step)
-    return sorted([*moves, *_shared_out(homeless, crew.willing, totals, weights, step)])
+    free: list[_Homeless] = []
+    for lost in _affordable(_assignable(homeless, scene.held_back), budget, step):
+        home = crew.places.home(lost.first)
+        if home is None:
+            free.append(lost)
+            continue
+        moves.append(Move(lost.first, lost.last, lost.cause, home))
+        if home.incarnation in totals:
+            totals[home.incarnation] += weights.weight(lost.first, lost.last, lost.owner)
+    return sorted([*moves, *_shared_out(free, crew.places.open, totals, weights, step)])
 
 
 def _owner(part: Piece) -> int | None:
@@ -278,18 +294,24 @@ def _shared_out(
 
 
 def _balance(
-    cut: Sequence[Piece], scene: Scene, weights: Weights, rounds: int, limits: Limits
+    parts: Sequence[Piece], scene: Scene, weights: Weights, rounds: int, limits: Limits
 ) -> tuple[list[Move], int]:
     """What to move for balance, and for how many rounds in a row it has been uneven."""
-    willing = scene.willing
-    if len(willing) < 2 or any(part.entry and part.entry.leaving for part in cut):
+    places = Places(scene)
+    if len(places.open) < 2 or any(part.entry and part.entry.leaving for part in parts):
         return [], 0
-    held: dict[int, list[Range]] = {incarnation: [] for incarnation in sorted(willing)}
-    for part in cut:
-        if part.entry and part.entry.incarnation in held and part.highest < U64_MAX:
-            held[part.entry.incarnation].append(Range(part.first, part.last))
+    held: dict[int, list[Range]] = {incarnation: [] for incarnation in sorted(places.open)}
+    pinned = dict.fromkeys(held, 0)
+    for part in parts:
+        owner = _owner(part)
+        if owner not in held or part.highest >= U64_MAX:
+            continue
+        if places.home(part.first) is None:
+            held[owner].append(Range(part.first, part.last))
+        else:
+            pinned[owner] += weights.weight(part.first, part.last, owner)
     totals = {
-        incarnation: sum(weights.weight(*span, incarnation) for span in spans)
+        incarnation: pinned[incarnation] + sum(weights.weight(*span, incarnation) for span in spans)
         for incarnation, spans in held.items()
     }
     if not uneven(totals, limits.hysteresis):
@@ -297,5 +319,5 @@ def _balance(
     if rounds + 1 < limits.balance_rounds:
         return [], rounds + 1
     at_most = ceil(limits.balance_share * scene.spec.sections)
-    found = transfers(held, weights, grain(scene.spec), limits.hysteresis, at_most)
-    return [Move(f, last, BALANCE, willing[to].owner) for f, last, to in found], 0
+    found = transfers(held, weights, grain(scene.spec), limits.hysteresis, at_most, pinned)
+    return [Move(f, last, BALANCE, places.open[to].owner) for f, last, to in found], 0

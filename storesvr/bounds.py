@@ -48,6 +48,11 @@ class Bounds:
         check_count(len(entries))
         self.epochs((section, epoch) for section, epoch, _ in entries)
 
+    def seals(self, entries: Sequence[tuple[int, int]]) -> None:
+        """(section, epoch) each."""
+        check_count(len(entries))
+        self.epochs(entries)
+
     def raises(self, incarnation: int, entries: Sequence[Range]) -> None:
         """(section, epoch, max_seq) of an incarnation's own."""
         check_incarnation(incarnation)
@@ -71,7 +76,8 @@ class Bounds:
 
     def theirs(self, theirs: Record, payload: bytes) -> None:
         """A record of another replica."""
-        self.epochs([(theirs.section, theirs.owner_epoch or 1)])
+        ours = (theirs.owner_epoch, theirs.promised, theirs.sealed)
+        self.epochs((theirs.section, epoch or 1) for epoch in ours)
         if theirs.owner_epoch:
             check_incarnation(theirs.owner)
         elif theirs.owner or theirs.released or theirs.has_snapshot:

@@ -59,6 +59,7 @@ def fence_response(store_id: int, answer: FenceAnswer) -> pb.FenceResponse:
         owner=[record.owner for record in records],
         released=[record.released for record in records],
         snapshot_epoch=[record.snapshot_epoch for record in records],
+        sealed=[record.sealed for record in records] if any(r.sealed for r in records) else (),
     )
 
 
@@ -72,6 +73,7 @@ def to_stored(record: Record, payload: bytes) -> pb.StoredRecord:
         released=record.released,
         snapshot_epoch=record.snapshot_epoch,
         snapshot=payload,
+        sealed=record.sealed,
     )
 
 
@@ -80,11 +82,13 @@ def stored_record(stored: pb.StoredRecord) -> tuple[Record, bytes]:
     usable = stored.released and bool(stored.snapshot)
     record = Record(
         section=stored.section,
+        promised=stored.promised,
         owner_epoch=stored.owner_epoch,
         owner=stored.owner,
         released=stored.released,
         max_seq=stored.max_seq,
         has_snapshot=usable and stored.snapshot_epoch == stored.owner_epoch,
+        sealed=stored.sealed,
     )
     return record, stored.snapshot
 

@@ -25,6 +25,13 @@ Why each rule is as it is:
   its distances count from the max_seq that it states itself, not from the record's.
 * The first raise of a higher epoch drops the snapshot in the same commit: from then on the counters
   in it are behind what may have been handed out.
+* A section is *sealed* where it has gone to another Set: at an epoch that is not below that of its
+  owner. Then Fence and Raise refuse every epoch, however high, but for a Fence that says that it
+  goes through seals: only who moves sections asks so, and it never raises. So nobody of this Set
+  can win the section, whatever a map says, until whole records of a later epoch are put here (it
+  has come back). Seal is refused below the promise, and below the owner's epoch, where it would not
+  be one. Merging takes the greater seal and the greater owner_epoch: late or repeated copies of old
+  records neither break a seal nor bring one back.
 * Anything corrupt takes the whole replica out of the quorum, for good: what else is wrong is
   unknown. It says so to whoever asks (NRW-2); Info, and reading what is sound, go on.
 """
@@ -96,15 +103,20 @@ class Replica:
 
     # Writing: these stage.
 
-    def fence(self, ranges: Sequence[Range], now_ns: int) -> FenceAnswer:
+    def fence(
+        self, ranges: Sequence[Range], now_ns: int, *, through_seal: bool = False
+    ) -> FenceAnswer:
         """Promise an epoch for each section of the ranges; one that is not higher is refused.
+
+        Sealed sections are, at any epoch, unless through_seal.
 
         Raises ReplicaFailed MALFORMED, CORRUPT.
         """
         asked = self.bounds.expand(ranges)
         records = self._read([section for section, _ in asked])
         entries = [
-            self._fence_one(read, epoch) for read, (_, epoch) in zip(records, asked, strict=True)
+            self._fence_one(read, epoch, through_seal)
+            for read, (_, epoch) in zip(records, asked, strict=True)
         ]
         leases = self._leases.left(now_ns)
         return FenceAnswer(entries, self._leases.grace_left_ns(now_ns), leases)
@@ -120,8 +132,12 @@ class Replica:
         refused: dict[int, int] = {}
         for read, (section, epoch, max_seq) in zip(records, entries, strict=True):
             record = staged.get(section, read)
-            _, promised, owner_epoch, owner, _, before, _, _ = record
-            if promised == epoch == owner_epoch and owner == incarnation and max_seq > before:
+            _, promised, owner_epoch, owner, _, before, _, _, sealed = record
+            if (
+                promised == epoch == owner_epoch > sealed
+                and owner == incarnation
+                and max_seq > before
+            ):
                 staged[section] = record.at(max_seq)  # nearly always: its owner goes on
             elif not self._raise_one(record, incarnation, epoch, max_seq):
                 refused[section] = promised
@@ -146,10 +162,29 @@ class Replica:
                 refused[section] = record.promised
         return refused
 
-    def put_at_least(self, entries: Sequence[tuple[Record, bytes]]) -> int:
-        """Merge records of another replica (their `promised` is ignored); returns how many rose.
+    def seal(self, entries: Sequence[tuple[int, int]]) -> dict[int, int]:
+        """Seal sections; entries: (section, epoch). Returns refused section -> what to be above.
 
-        has_snapshot says that the bytes are a snapshot of the record's owner_epoch.
+        Raises ReplicaFailed MALFORMED, CORRUPT.
+        """
+        self.bounds.seals(entries)
+        records = self._read([section for section, _ in entries])
+        refused: dict[int, int] = {}
+        for read, (section, epoch) in zip(records, entries, strict=True):
+            record = self._records.get(section, read)
+            if epoch < max(record.promised, record.owner_epoch):
+                refused[section] = max(record.promised, record.owner_epoch)
+            elif epoch > record.sealed:
+                self._stage(record, self._promised(record._replace(sealed=epoch), epoch))
+        return refused
+
+    def put_at_least(
+        self, entries: Sequence[tuple[Record, bytes]], *, with_promises: bool = False
+    ) -> int:
+        """Merge records of another replica; returns how many rose.
+
+        with_promises: they are whole, for a copy between Sets or memberships; else their `promised`
+        is ignored. has_snapshot says that the bytes are a snapshot of the record's owner_epoch.
         Raises ReplicaFailed MALFORMED, CORRUPT.
         """
         check_count(len(entries))
@@ -159,10 +194,12 @@ class Replica:
         raised = 0
         for read, (theirs, payload) in zip(records, entries, strict=True):
             ours = self._records.get(theirs.section, read)
-            new = merge(ours, theirs)
+            new = merge(ours, theirs if with_promises else theirs._replace(promised=0))
             if new == ours:
                 continue
             raised += 1
+            if new.promised > ours.promised:
+                new = self._promised(new._replace(promised=ours.promised), new.promised)
             if new.has_snapshot and not (ours.has_snapshot and ours.owner_epoch == new.owner_epoch):
                 self._snapshots[new.section] = Snapshot(new.section, new.owner_epoch, payload)
             self._stage(ours, new)
@@ -255,18 +292,20 @@ class Replica:
 
     # One section.
 
-    def _fence_one(self, read: Record, epoch: int) -> tuple[Record, bool]:
+    def _fence_one(self, read: Record, epoch: int, through_seal: bool) -> tuple[Record, bool]:
         record = self._records.get(read.section, read)
         if epoch <= record.promised:
             return record, False
-        section, _, owner_epoch, owner, released, max_seq, _, has_snapshot = record
-        version = self._promise(section, epoch)
-        new = Record(section, epoch, owner_epoch, owner, released, max_seq, version, has_snapshot)
+        if record.is_sealed and not through_seal:
+            return record, False
+        new = self._promised(record, epoch)
         self._stage(record, new)
         return new, True
 
     def _raise_one(self, record: Record, incarnation: int, epoch: int, max_seq: int) -> bool:
         if epoch < record.promised:
+            return False
+        if record.is_sealed:
             return False
         if epoch == record.owner_epoch and incarnation != record.owner:
             return False
@@ -275,7 +314,8 @@ class Replica:
             version = self._promise(record.section, epoch)
         max_seq = max(record.max_seq, max_seq)
         if epoch > record.owner_epoch:
-            new = Record(record.section, epoch, epoch, incarnation, False, max_seq, version)
+            rest = False, max_seq, version, False, record.sealed
+            new = Record(record.section, epoch, epoch, incarnation, *rest)
         else:
             new = record._replace(promised=epoch, max_seq=max_seq, fence_version=version)
         if new != record:
@@ -294,6 +334,16 @@ class Replica:
         self._stage(record, record._replace(released=True, has_snapshot=bool(payload)))
         return True
 
+    def _promised(self, record: Record, epoch: int) -> Record:
+        """With this promise, if that is a rise."""
+        if epoch <= record.promised:
+            return record
+        section, _, owner_epoch, owner, released, max_seq, _, has_snapshot, sealed = record
+        version = self._promise(section, epoch)
+        return Record(
+            section, epoch, owner_epoch, owner, released, max_seq, version, has_snapshot, sealed
+        )
+
     def _promise(self, section: int, epoch: int) -> int:
         self._version += 1
         self._notices.add(section, epoch, self._version)
@@ -302,6 +352,7 @@ class Replica:
     def _stage(self, old: Record, new: Record) -> None:
         if new.max_seq < old.max_seq or new.promised < old.promised:
             require(False, "NRW-1, FENCE-1: neither max_seq nor a promise ever falls")
+        require(new.sealed >= old.sealed, "a seal is never taken off")
         if new.owner_epoch != old.owner_epoch:
             require(new.owner_epoch > old.owner_epoch, "the owner's epoch never falls")
             if old.has_snapshot and not new.has_snapshot:

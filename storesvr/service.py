@@ -152,7 +152,9 @@ class StoreService:
             ranges = messages.ranges(request)
             sections = sum(max(0, last - first + 1) for first, last, _ in ranges)
             answer = await self._commits.submit(
-                lambda: self._replica.fence(ranges, self._now_ns()),
+                lambda: self._replica.fence(
+                    ranges, self._now_ns(), through_seal=request.through_seal
+                ),
                 sections=sections,
                 size=request.ByteSize(),
             )
@@ -187,12 +189,25 @@ class StoreService:
                 store_id=self.identity.store_id, refused=messages.epoch_ranges(refused)
             )
 
+    async def seal(self, request: pb.SealRequest) -> pb.SealResponse:
+        """Have nobody of this Set win sections that have gone to another."""
+        with self._request("Seal", request.header):
+            entries = [(e.section, e.epoch) for e in request.entries]
+            refused = await self._commits.submit(
+                lambda: self._replica.seal(entries),
+                sections=len(entries),
+                size=request.ByteSize(),
+            )
+            return pb.SealResponse(
+                store_id=self.identity.store_id, refused=messages.epoch_ranges(refused)
+            )
+
     async def put_at_least(self, request: pb.PutAtLeastRequest) -> pb.PutAtLeastResponse:
         """Raise records to those of another replica."""
         with self._request("PutAtLeast", request.header):
             entries = [messages.stored_record(record) for record in request.records]
             raised = await self._commits.submit(
-                lambda: self._replica.put_at_least(entries),
+                lambda: self._replica.put_at_least(entries, with_promises=request.with_promises),
                 sections=len(entries),
                 size=request.ByteSize(),
             )

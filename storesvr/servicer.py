@@ -54,6 +54,7 @@ def add_to_server(service: "StoreService", server: grpc.aio.Server) -> None:
         "Renew": (pb.RenewRequest, service.renew),
         "Scan": (pb.ScanRequest, service.scan),
         "Digest": (pb.DigestRequest, service.digest),
+        "Seal": (pb.SealRequest, service.seal),
         "PutAtLeast": (pb.PutAtLeastRequest, service.put_at_least),
         "Info": (pb.InfoRequest, service.info),
     }

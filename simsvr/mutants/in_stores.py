@@ -23,9 +23,7 @@ STORES = (
         (
             Hunk(
                 REPLICA,
-                "        version = self._promise(section, epoch)\n"
-                "        new = Record(section, epoch, owner_epoch, owner, released, max_seq, "
-                "version, has_snapshot)\n"
+                "        new = self._promised(record, epoch)\n"
                 "        self._stage(record, new)\n"
                 "        return new, True\n",
                 "        return record._replace(promised=epoch), True\n",
@@ -52,8 +50,8 @@ STORES = (
             Hunk(
                 REPLICA,
                 "        if epoch < record.promised:\n            return False\n"
-                "        if epoch == record.owner_epoch and",
-                "        if epoch == record.owner_epoch and",
+                "        if record.is_sealed",
+                "        if record.is_sealed",
             ),
             Hunk(
                 REPLICA,
@@ -139,8 +137,8 @@ STORES = (
         (
             Hunk(
                 REPAIR,
-                "    max_seq = max(ours.max_seq, theirs.max_seq)\n",
-                "    max_seq = theirs.max_seq\n",
+                "        max_seq=max(ours.max_seq, theirs.max_seq),\n",
+                "        max_seq=theirs.max_seq,\n",
             ),
             NO_FALL,
         ),

@@ -1,7 +1,7 @@
 """A map with Sets, nodes that come and go, arbiters that run."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from arbitersvr.arbiter import Arbiter
 from arbitersvr.detection import Outcome
+from arbitersvr.jobs import Work
 from arbitersvr.keeper import Options
 from arbitersvr.metrics import Metrics
 from clustermap import placement
@@ -58,7 +59,13 @@ class FakeProber:
 class Running:
     """An arbiter as a task."""
 
-    def __init__(self, world: "World", coordinator: Coordinator, options: Options) -> None:
+    def __init__(
+        self,
+        world: "World",
+        coordinator: Coordinator,
+        options: Options,
+        kinds: Mapping[str, Work] | None,
+    ) -> None:
         self.registry = CollectorRegistry()
         self.arbiter = Arbiter(
             coordinator,
@@ -67,6 +74,7 @@ class Running:
             Metrics(self.registry),
             options,
             b"an arbiter",
+            kinds,
         )
         self.task = asyncio.create_task(self.arbiter.run())
 
@@ -116,8 +124,13 @@ class World:
         key = assignments_key(name)
         await self.put({set_key(name): spec.to_json(), key: Assignments(name).to_json()})
 
-    def arbiter(self, coordinator: Coordinator | None = None, options: Options = FAST) -> Running:
-        running = Running(self, coordinator or self.coordinator, options)
+    def arbiter(
+        self,
+        coordinator: Coordinator | None = None,
+        options: Options = FAST,
+        kinds: Mapping[str, Work] | None = None,
+    ) -> Running:
+        running = Running(self, coordinator or self.coordinator, options, kinds)
         self.arbiters.append(running)
         return running
 

@@ -28,6 +28,7 @@ from storesvr.ledger import (
 from storesvr.port import Identity
 from storesvr.records import (
     RECORD_SIZE,
+    SEALED_SIZE,
     SNAPSHOT_OVERHEAD,
     Record,
     Snapshot,
@@ -40,7 +41,7 @@ from storesvr.records import (
 )
 
 U64 = st.one_of(st.integers(0, 3), st.integers(0, 2**64 - 1), st.just(2**64 - 1))
-RECORDS = st.builds(Record, U64, U64, U64, U64, st.booleans(), U64, U64, st.booleans())
+RECORDS = st.builds(Record, U64, U64, U64, U64, st.booleans(), U64, U64, st.booleans(), U64)
 SNAPSHOTS = st.builds(Snapshot, U64, U64, st.binary(max_size=40))
 NAMES = st.text(max_size=8)
 IDENTITIES = st.builds(
@@ -144,11 +145,32 @@ def test_a_sound_checksum_makes_no_other_format_or_flag_known(
 @given(RECORDS)
 def test_a_record_is_as_long_as_the_format_says_and_ends_with_its_checksum(record: Record) -> None:
     raw = encode(record)
-    assert len(raw) == RECORD_SIZE
+    assert len(raw) == (SEALED_SIZE if record.sealed else RECORD_SIZE)
     assert stored_crc(raw) == google_crc32c.value(raw[:-4])
     assert len(encode_snapshot(Snapshot(1, 2, b"abc"))) == SNAPSHOT_OVERHEAD + 3
     expected = record.owner_epoch if record.released and record.has_snapshot else 0
     assert record.snapshot_epoch == expected
+
+
+def test_records_of_before_there_were_seals_are_read_as_they_were_written() -> None:
+    """What a release without seals wrote, byte for byte."""
+    old = bytes.fromhex(
+        "53515243000100010000000000000005000000000000000a000000000000000a"
+        "000000000000000700000000000027740000000000000003"
+    )
+    old += int(google_crc32c.value(old)).to_bytes(4, "big")
+    record = Record(5, 10, 10, 7, True, 10100, 3)
+    assert (decode(5, old), encode(record)) == (record, old)
+
+
+@given(RECORDS)
+def test_a_record_has_one_form_only(record: Record) -> None:
+    """With a seal of 0 in the longer form it would be the same, and digests would not agree."""
+    body = bytearray(encode(record._replace(sealed=1))[:-4])
+    body[-8:] = bytes(8)
+    raw = bytes(body) + int(google_crc32c.value(bytes(body))).to_bytes(4, "big")
+    with pytest.raises(CorruptRecord, match="seal of epoch 0"):
+        decode(record.section, raw)
 
 
 @given(RECORDS, U64)

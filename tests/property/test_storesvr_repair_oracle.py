@@ -1,6 +1,7 @@
 """What replicas copy from each other: whoever copies from whom, in any order, they end alike.
 
-NRW-1. Records come from owners as a sane map makes them: one owner per epoch, who says "released"
+NRW-1. A promise goes only where it is to (the caller leaves it out), a seal always. Records come
+ from owners as a sane map makes them: one owner per epoch, who says "released"
 last and leaves at most one snapshot. Digests, bounds and the messages of the wire go with them.
 """
 
@@ -38,7 +39,8 @@ def copies(draw: st.DrawFn) -> list[Record]:
         epoch = draw(st.integers(0, len(lives)))
         max_seq = draw(st.integers(0, 60))
         if epoch == 0:
-            found.append(Record(1, draw(st.integers(0, 9)), max_seq=max_seq))
+            promised, sealed = draw(st.integers(0, 9)), draw(st.integers(0, 5))
+            found.append(Record(1, promised, max_seq=max_seq, sealed=sealed))
             continue
         life = lives[epoch - 1]
         released = life.released and draw(st.booleans())
@@ -52,14 +54,17 @@ def copies(draw: st.DrawFn) -> list[Record]:
                 max_seq,
                 draw(st.integers(0, 9)),
                 released and life.snapshot,
+                draw(st.integers(0, 5)),
             )
         )
     return found
 
 
-def carried(record: Record) -> tuple[int, int, int, bool, bool]:
-    """All that repair carries: promises and versions stay where they were made."""
+def carried(record: Record) -> tuple[int, int, int, int, int, bool, bool]:
+    """All that is carried: versions stay where they were made."""
     return (
+        record.promised,
+        record.sealed,
         record.max_seq,
         record.owner_epoch,
         record.owner,
@@ -76,6 +81,8 @@ def test_whoever_copies_from_whom_all_end_with_the_greatest_of_each_nrw_1(
     epoch = max(record.owner_epoch for record in records)
     latest = [record for record in records if record.owner_epoch == epoch]
     expected = (
+        max(record.promised for record in records),
+        max(record.sealed for record in records),
         max(record.max_seq for record in records),
         epoch,
         100 + epoch if epoch else 0,
@@ -87,7 +94,9 @@ def test_whoever_copies_from_whom_all_end_with_the_greatest_of_each_nrw_1(
         merged = merge(ours, theirs)
         assert merged.max_seq >= max(ours.max_seq, theirs.max_seq)
         assert merged.owner_epoch == max(ours.owner_epoch, theirs.owner_epoch)
-        assert (merged.promised, merged.fence_version) == (ours.promised, ours.fence_version)
+        assert merged.fence_version == ours.fence_version
+        kept = merge(ours, theirs._replace(promised=0))
+        assert kept == merged._replace(promised=ours.promised), "repair carries no promise"
         assert merge(merged, theirs) == merged, "told twice"
         ours = merged
     assert carried(ours) == expected
@@ -99,7 +108,8 @@ def test_two_owners_of_one_epoch_are_not_copied(records: list[Record], owner: in
     for ours in records:
         if ours.owner_epoch:
             theirs = ours._replace(owner=owner, released=True, has_snapshot=True, max_seq=99)
-            assert merge(ours, theirs) == ours._replace(max_seq=99)
+            theirs = theirs._replace(sealed=7)
+            assert merge(ours, theirs) == ours._replace(max_seq=99, sealed=7)
 
 
 ROWS = st.dictionaries(
@@ -189,17 +199,16 @@ def test_a_span_is_cut_at_the_last_section_there_is(first: int, last: int) -> No
 
 
 @given(copies(), st.binary(max_size=4), st.integers(0, 1))
-def test_a_record_survives_the_wire_without_its_promise(
+def test_a_record_survives_the_wire_but_for_its_fence_version(
     records: list[Record], payload: bytes, wrong: int
 ) -> None:
     """A snapshot goes along only if it is of the very epoch that was released."""
     for record in records:
         sent = to_stored(record, payload if record.snapshot_epoch else b"")
-        assert sent.promised == record.promised
         sent.snapshot_epoch += wrong
         got, snapshot = stored_record(sent)
         usable = bool(record.snapshot_epoch and payload and not wrong)
-        assert got == record._replace(promised=0, fence_version=0, has_snapshot=usable)
+        assert got == record._replace(fence_version=0, has_snapshot=usable)
         assert snapshot == sent.snapshot
         assert not refuses(Bounds(LAYOUT).theirs, got, snapshot)
 

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from storesvr.memory import Disk, MemoryEngine
 from storesvr.port import Identity
+from storesvr.records import Record
 from storesvr.replica import Replica
 
 SECTIONS = st.integers(0, 3)
@@ -32,6 +33,11 @@ class Row:
     owner: int = 0
     released: bool = False
     snapshot: bytes = b""
+    sealed: int = 0
+
+    @property
+    def is_sealed(self) -> bool:
+        return 0 < self.sealed >= self.owner_epoch
 
 
 @dataclass
@@ -75,15 +81,16 @@ class ReplicaAgainstDictionary(RuleBasedStateMachine):
         return max(1, base + step), who or row.owner or 1
 
     @staging
-    @rule(first=SECTIONS, length=st.integers(0, 2), step=STEPS)
-    def fence(self, first: int, length: int, step: int) -> None:
+    @rule(first=SECTIONS, length=st.integers(0, 2), step=STEPS, through=st.booleans())
+    def fence(self, first: int, length: int, step: int, through: bool) -> None:
         epoch, _ = self.near(first, step, 1)
         last = min(first + length, 3)
-        answer = self.replica.fence([(first, last, epoch)], self.now)
+        answer = self.replica.fence([(first, last, epoch)], self.now, through_seal=through)
         for section, (record, granted) in zip(range(first, last + 1), answer.entries, strict=True):
             row = self.rows[section]
-            assert granted == (epoch > row.promised)
-            row.promised = max(row.promised, epoch)
+            assert granted == (epoch > row.promised and (through or not row.is_sealed))
+            row.promised = epoch if granted else row.promised
+            assert record.sealed == row.sealed
             self.check(section, record.promised, row)
             assert record.max_seq == row.max_seq
             snapshot_epoch = row.owner_epoch if row.released and row.snapshot else 0
@@ -98,7 +105,8 @@ class ReplicaAgainstDictionary(RuleBasedStateMachine):
         epoch, who = self.near(section, step, who)
         refused = self.replica.raise_max(who, [(section, epoch, max_seq)])
         row = self.rows[section]
-        if epoch < row.promised or (epoch == row.owner_epoch and who != row.owner):
+        stolen = epoch == row.owner_epoch and who != row.owner
+        if epoch < row.promised or stolen or row.is_sealed:
             assert refused == {section: row.promised}
             return
         assert refused == {}
@@ -133,6 +141,44 @@ class ReplicaAgainstDictionary(RuleBasedStateMachine):
             self.raise_max(section, 0, 0, more + 1)
         if more % 3:
             self.release(section, 0, 0, snapshot + b"!")
+
+    @staging
+    @rule(section=SECTIONS, step=STEPS, who=HOLDERS)
+    def seal(self, section: int, step: int, who: int) -> None:
+        epoch, _ = self.near(section, step, who)
+        refused = self.replica.seal([(section, epoch)])
+        row = self.rows[section]
+        above = max(row.promised, row.owner_epoch)
+        assert refused == ({section: above} if epoch < above else {})
+        if epoch >= above:
+            row.promised, row.sealed = epoch, max(row.sealed, epoch)
+            assert row.is_sealed
+
+    @staging
+    @rule(
+        section=SECTIONS,
+        step=STEPS,
+        promises=st.booleans(),
+        max_seq=st.integers(0, 50),
+        sealed=st.integers(0, 5),
+        snapshot=st.binary(max_size=2),
+    )
+    def put_whole(
+        self, section: int, step: int, promises: bool, max_seq: int, sealed: int, snapshot: bytes
+    ) -> None:
+        """What a job writes of a section that comes from another Set; 9 is the job."""
+        epoch, _ = self.near(section, step, 1)
+        theirs = Record(section, epoch, epoch, 9, True, max_seq, 0, bool(snapshot), sealed)
+        self.replica.put_at_least([(theirs, snapshot)], with_promises=promises)
+        row = self.rows[section]
+        if promises:
+            row.promised = max(row.promised, epoch)
+        row.max_seq, row.sealed = max(row.max_seq, max_seq), max(row.sealed, sealed)
+        if epoch > row.owner_epoch:
+            row.owner_epoch, row.owner = epoch, 9
+            row.released, row.snapshot = True, snapshot
+        elif (epoch, 9) == (row.owner_epoch, row.owner) and not row.snapshot:
+            row.released, row.snapshot = True, snapshot
 
     @rule(who=st.integers(1, 3), ttl=st.integers(1, TTL))
     def renew(self, who: int, ttl: int) -> None:
@@ -202,7 +248,7 @@ class ReplicaAgainstDictionary(RuleBasedStateMachine):
             self.check(section, record.promised, row)
             assert (record.owner_epoch, record.owner) == (row.owner_epoch, row.owner)
             assert (record.released, payload) == (row.released, row.snapshot)
-            assert record.max_seq == row.max_seq
+            assert (record.max_seq, record.sealed) == (row.max_seq, row.sealed)
             assert record.max_seq >= self.seen_max[section], "NRW-1"
             self.seen_max[section] = record.max_seq
 

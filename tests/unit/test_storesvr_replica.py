@@ -252,6 +252,49 @@ def test_repair_replaces_the_snapshot_of_an_older_epoch(replica: Replica, disk: 
     assert disk.snapshots == {}
 
 
+def test_a_sealed_section_is_won_by_nobody_at_any_epoch_fence_1(replica: Replica) -> None:
+    won(replica, 7, 5, A, 100)
+    assert replica.seal([(7, 6)]) == {}
+    for epoch in (6, 7, 10**6):
+        assert replica.fence([(7, 7, epoch)], 0).entries[0][1] is False
+        assert replica.raise_max(A, [(7, epoch, 200)]) == {7: 6}
+    assert replica.fence([(7, 7, 9)], 0, through_seal=True).entries[0][1] is True
+    assert replica.raise_max(A, [(7, 9, 200)]) == {7: 9}, "who goes through does not raise"
+    assert record_of(replica, 7).max_seq == 100
+
+
+def test_a_seal_below_the_promise_or_the_owner_is_refused(replica: Replica) -> None:
+    assert replica.fence([(7, 7, 5)], 0).entries[0][1]
+    assert replica.seal([(7, 4)]) == {7: 5}
+    assert replica.seal([(7, 5)]) == {}
+    replica.put_at_least([(Record(8, 0, 9, A, False, 10), b"")])  # its promise was not copied
+    assert replica.seal([(8, 6)]) == {8: 9}
+
+
+def test_whole_records_of_a_later_epoch_lift_a_seal_and_late_ones_do_not(replica: Replica) -> None:
+    won(replica, 7, 5, A, 100)
+    replica.seal([(7, 6)])
+    early = Record(7, 6, 6, B, True, 90, has_snapshot=True)
+    late = Record(7, 8, 8, B, True, 120, has_snapshot=True)
+    replica.put_at_least([(early, b"old")], with_promises=True)
+    assert replica.fence([(7, 7, 9)], 0).entries[0][1] is False
+    replica.put_at_least([(late, b"new")], with_promises=True)
+    replica.put_at_least([(early, b"old")], with_promises=True)
+    assert replica.seal([(7, 6)]) == {7: 8}, "a late seal of the earlier move"
+    record, granted = replica.fence([(7, 7, 9)], 0).entries[0]
+    assert (granted, record.snapshot_epoch, record.max_seq) == (True, 8, 120)
+
+
+def test_a_promise_that_comes_with_a_copy_is_told_by_renew(replica: Replica) -> None:
+    won(replica, 7, 5, A, 100)
+    version, _ = replica.renew(A, S, 0, STORE, 0)
+    theirs = Record(7, 8, 8, B, True, 120)
+    assert replica.put_at_least([(theirs, b"")], with_promises=True) == 1
+    assert replica.renew(A, S, version, STORE, 0)[1] == [(7, 7, 8)]
+    replica.seal([(8, 3)])
+    assert replica.renew(A, S, version, STORE, 0)[1] == [(7, 7, 8), (8, 8, 3)]
+
+
 def test_a_scan_goes_on_where_it_stopped(replica: Replica) -> None:
     replica.fence([(0, 9, 1)], 0)
     commit(replica)

@@ -49,15 +49,17 @@ class EpochRange(_message.Message):
     def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class FenceRequest(_message.Message):
-    __slots__ = ("header", "ranges")
+    __slots__ = ("header", "ranges", "through_seal")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     RANGES_FIELD_NUMBER: _ClassVar[int]
+    THROUGH_SEAL_FIELD_NUMBER: _ClassVar[int]
     header: StoreHeader
     ranges: _containers.RepeatedCompositeFieldContainer[EpochRange]
-    def __init__(self, header: _Optional[_Union[StoreHeader, _Mapping]] = ..., ranges: _Optional[_Iterable[_Union[EpochRange, _Mapping]]] = ...) -> None: ...
+    through_seal: bool
+    def __init__(self, header: _Optional[_Union[StoreHeader, _Mapping]] = ..., ranges: _Optional[_Iterable[_Union[EpochRange, _Mapping]]] = ..., through_seal: _Optional[bool] = ...) -> None: ...
 
 class FenceResponse(_message.Message):
-    __slots__ = ("store_id", "boot_grace_ns", "leases", "promised", "granted", "max_seq", "owner_epoch", "owner", "released", "snapshot_epoch")
+    __slots__ = ("store_id", "boot_grace_ns", "leases", "promised", "granted", "max_seq", "owner_epoch", "owner", "released", "snapshot_epoch", "sealed")
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
     BOOT_GRACE_NS_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
@@ -68,6 +70,7 @@ class FenceResponse(_message.Message):
     OWNER_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
     store_id: int
     boot_grace_ns: int
     leases: _containers.RepeatedCompositeFieldContainer[LeaseLeft]
@@ -78,7 +81,8 @@ class FenceResponse(_message.Message):
     owner: _containers.RepeatedScalarFieldContainer[int]
     released: _containers.RepeatedScalarFieldContainer[bool]
     snapshot_epoch: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, store_id: _Optional[int] = ..., boot_grace_ns: _Optional[int] = ..., leases: _Optional[_Iterable[_Union[LeaseLeft, _Mapping]]] = ..., promised: _Optional[_Iterable[int]] = ..., granted: _Optional[_Iterable[bool]] = ..., max_seq: _Optional[_Iterable[int]] = ..., owner_epoch: _Optional[_Iterable[int]] = ..., owner: _Optional[_Iterable[int]] = ..., released: _Optional[_Iterable[bool]] = ..., snapshot_epoch: _Optional[_Iterable[int]] = ...) -> None: ...
+    sealed: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, store_id: _Optional[int] = ..., boot_grace_ns: _Optional[int] = ..., leases: _Optional[_Iterable[_Union[LeaseLeft, _Mapping]]] = ..., promised: _Optional[_Iterable[int]] = ..., granted: _Optional[_Iterable[bool]] = ..., max_seq: _Optional[_Iterable[int]] = ..., owner_epoch: _Optional[_Iterable[int]] = ..., owner: _Optional[_Iterable[int]] = ..., released: _Optional[_Iterable[bool]] = ..., snapshot_epoch: _Optional[_Iterable[int]] = ..., sealed: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class LeaseLeft(_message.Message):
     __slots__ = ("incarnation", "left_ns")
@@ -193,7 +197,7 @@ class ScanResponse(_message.Message):
     def __init__(self, store_id: _Optional[int] = ..., records: _Optional[_Iterable[_Union[StoredRecord, _Mapping]]] = ..., next: _Optional[int] = ...) -> None: ...
 
 class StoredRecord(_message.Message):
-    __slots__ = ("section", "promised", "max_seq", "owner_epoch", "owner", "released", "snapshot_epoch", "snapshot")
+    __slots__ = ("section", "promised", "max_seq", "owner_epoch", "owner", "released", "snapshot_epoch", "snapshot", "sealed")
     SECTION_FIELD_NUMBER: _ClassVar[int]
     PROMISED_FIELD_NUMBER: _ClassVar[int]
     MAX_SEQ_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +206,7 @@ class StoredRecord(_message.Message):
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_EPOCH_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
     section: int
     promised: int
     max_seq: int
@@ -210,7 +215,8 @@ class StoredRecord(_message.Message):
     released: bool
     snapshot_epoch: int
     snapshot: bytes
-    def __init__(self, section: _Optional[int] = ..., promised: _Optional[int] = ..., max_seq: _Optional[int] = ..., owner_epoch: _Optional[int] = ..., owner: _Optional[int] = ..., released: _Optional[bool] = ..., snapshot_epoch: _Optional[int] = ..., snapshot: _Optional[bytes] = ...) -> None: ...
+    sealed: int
+    def __init__(self, section: _Optional[int] = ..., promised: _Optional[int] = ..., max_seq: _Optional[int] = ..., owner_epoch: _Optional[int] = ..., owner: _Optional[int] = ..., released: _Optional[bool] = ..., snapshot_epoch: _Optional[int] = ..., snapshot: _Optional[bytes] = ..., sealed: _Optional[int] = ...) -> None: ...
 
 class DigestRequest(_message.Message):
     __slots__ = ("header", "first", "last", "chunk")
@@ -242,13 +248,39 @@ class ChunkDigest(_message.Message):
     digest: bytes
     def __init__(self, first: _Optional[int] = ..., records: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
+class SealRequest(_message.Message):
+    __slots__ = ("header", "entries")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    header: StoreHeader
+    entries: _containers.RepeatedCompositeFieldContainer[SealEntry]
+    def __init__(self, header: _Optional[_Union[StoreHeader, _Mapping]] = ..., entries: _Optional[_Iterable[_Union[SealEntry, _Mapping]]] = ...) -> None: ...
+
+class SealEntry(_message.Message):
+    __slots__ = ("section", "epoch")
+    SECTION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    section: int
+    epoch: int
+    def __init__(self, section: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class SealResponse(_message.Message):
+    __slots__ = ("store_id", "refused")
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    store_id: int
+    refused: _containers.RepeatedCompositeFieldContainer[EpochRange]
+    def __init__(self, store_id: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[EpochRange, _Mapping]]] = ...) -> None: ...
+
 class PutAtLeastRequest(_message.Message):
-    __slots__ = ("header", "records")
+    __slots__ = ("header", "records", "with_promises")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
+    WITH_PROMISES_FIELD_NUMBER: _ClassVar[int]
     header: StoreHeader
     records: _containers.RepeatedCompositeFieldContainer[StoredRecord]
-    def __init__(self, header: _Optional[_Union[StoreHeader, _Mapping]] = ..., records: _Optional[_Iterable[_Union[StoredRecord, _Mapping]]] = ...) -> None: ...
+    with_promises: bool
+    def __init__(self, header: _Optional[_Union[StoreHeader, _Mapping]] = ..., records: _Optional[_Iterable[_Union[StoredRecord, _Mapping]]] = ..., with_promises: _Optional[bool] = ...) -> None: ...
 
 class PutAtLeastResponse(_message.Message):
     __slots__ = ("store_id", "raised")

@@ -70,6 +70,11 @@ class StoreStub:
                 request_serializer=seqsvr_dot_v1_dot_store__pb2.DigestRequest.SerializeToString,
                 response_deserializer=seqsvr_dot_v1_dot_store__pb2.DigestResponse.FromString,
                 _registered_method=True)
+        self.Seal = channel.unary_unary(
+                '/seqsvr.v1.Store/Seal',
+                request_serializer=seqsvr_dot_v1_dot_store__pb2.SealRequest.SerializeToString,
+                response_deserializer=seqsvr_dot_v1_dot_store__pb2.SealResponse.FromString,
+                _registered_method=True)
         self.PutAtLeast = channel.unary_unary(
                 '/seqsvr.v1.Store/PutAtLeast',
                 request_serializer=seqsvr_dot_v1_dot_store__pb2.PutAtLeastRequest.SerializeToString,
@@ -138,8 +143,15 @@ class StoreServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Seal(self, request, context):
+        """Have nobody of this Set win sections any more, which have gone to another Set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PutAtLeast(self, request, context):
-        """Raise-only writes of records, for repair.
+        """Raise-only writes of records, for repair and for copies between Sets.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -191,6 +203,11 @@ def add_StoreServicer_to_server(servicer, server):
                     servicer.Digest,
                     request_deserializer=seqsvr_dot_v1_dot_store__pb2.DigestRequest.FromString,
                     response_serializer=seqsvr_dot_v1_dot_store__pb2.DigestResponse.SerializeToString,
+            ),
+            'Seal': grpc.unary_unary_rpc_method_handler(
+                    servicer.Seal,
+                    request_deserializer=seqsvr_dot_v1_dot_store__pb2.SealRequest.FromString,
+                    response_serializer=seqsvr_dot_v1_dot_store__pb2.SealResponse.SerializeToString,
             ),
             'PutAtLeast': grpc.unary_unary_rpc_method_handler(
                     servicer.PutAtLeast,
@@ -376,6 +393,33 @@ class Store:
             '/seqsvr.v1.Store/Digest',
             seqsvr_dot_v1_dot_store__pb2.DigestRequest.SerializeToString,
             seqsvr_dot_v1_dot_store__pb2.DigestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Seal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/seqsvr.v1.Store/Seal',
+            seqsvr_dot_v1_dot_store__pb2.SealRequest.SerializeToString,
+            seqsvr_dot_v1_dot_store__pb2.SealResponse.FromString,
             options,
             channel_credentials,
             insecure,
