@@ -12,25 +12,34 @@ The map may be late, silent or wrong. Nothing here serves a section because the 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from allocsvr.acquisition import Acquisition
+from allocsvr.generation import Current
 from allocsvr.intent import Intent
 from allocsvr.lagging import watch_loop
 from allocsvr.lease import Lease
 from allocsvr.ledger import VECTOR_FROM, Ledger
+from allocsvr.membership import Membership
 from allocsvr.metrics import Metrics
 from allocsvr.moving import Moving
 from allocsvr.pictures import MapView
 from allocsvr.raising import Raising
 from allocsvr.releasing import Releasing
-from allocsvr.renewal import Renewal
 from allocsvr.repairing import PERIOD_S, Repairing
-from allocsvr.replicas import Replicas, ReplicaTransport
+from allocsvr.replicas import ReplicaTransport
 from allocsvr.reporting import RETRY_S, Reporting
 from allocsvr.section import MAX_STEP, Pages, Section, State
 from allocsvr.waiting import Waiting
@@ -38,11 +47,10 @@ from allocsvr.winning import CHUNK, Winning
 from clustermap.clock import Clock
 from clustermap.coordinator import Coordinator, Versioned, follow
 from clustermap.documents import hex64
-from clustermap.model import Assignments, Cluster, Owner, SetSpec
+from clustermap.model import Assignments, Cluster, Owner, Replica, SetSpec
 from seqsvr.invariants import BrokenInvariant
 from seqsvr.routing import Router, RoutingTable
 from seqsvr.sections import STEP
-from seqsvr.v1 import store_pb2 as pb
 from svrprocess.store_client import QUICK_S
 
 logger = logging.getLogger(__name__)
@@ -80,6 +88,10 @@ class Options:
             raise ValueError(text)
 
 
+async def _leave_open(replica: ReplicaTransport) -> None:
+    del replica
+
+
 class AllocNode:
     """The sections of one incarnation. Use `running` to bring it to life."""
 
@@ -103,9 +115,7 @@ class AllocNode:
         self.clock = clock
         self.metrics = metrics
         self.router = Router()
-        quorum = spec.quorum
-        ttl_ns = int(self.options.lease_ttl_s * 1e9)
-        lease = Lease(quorum.n, quorum.w, ttl_ns, self.options.max_drift)
+        lease = Lease(int(self.options.lease_ttl_s * 1e9), self.options.max_drift)
         self.ledger = Ledger(cluster.layout, lease, self.options.vector_from)
         self.settled = asyncio.Event()
         self.waiting = Waiting(self.options.max_waiting)
@@ -132,7 +142,6 @@ class AllocNode:
             self._begin,
         )
         self._coordinator = coordinator
-        self._header = pb.StoreHeader(cluster=cluster.id, set=spec.name, membership=spec.membership)
         self._won = metrics.epoch_changes.labels("won")
         self._view = MapView(cluster)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -141,74 +150,46 @@ class AllocNode:
     # -- life ----------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def running(self, transports: Sequence[ReplicaTransport]) -> AsyncIterator["AllocNode"]:
+    async def running(
+        self,
+        connect: Callable[[Replica], ReplicaTransport],
+        disconnect: Callable[[ReplicaTransport], Awaitable[None]] = _leave_open,
+    ) -> AsyncIterator["AllocNode"]:
         """Hold the lease and follow the map inside the `async with`; does not release at its end.
 
-        A fault in any of the node's duties ends the block with an exception group.
+        connect, disconnect: how to begin and to end to talk to a replica. A fault in any of the
+        node's duties ends the block with an exception group.
         """
-        quorum = self.spec.quorum
         async with asyncio.TaskGroup() as group:
             self._group = group
             ttl_s, timeout_s = self.options.lease_ttl_s, self.options.replica_timeout_s
-            replicas = Replicas(
-                transports,
-                self._spawn,
-                timeout_s,
-                min(timeout_s, ttl_s / 2, QUICK_S),
-                [replica.store_id for replica in self.spec.replicas],
+            self.membership = Membership(
+                self.spec,
+                cluster=self.cluster.id,
+                incarnation=self.incarnation,
+                clock=self.clock,
+                coordinator=self._coordinator,
+                lease=self.ledger.lease,
+                timeouts_s=(timeout_s, min(timeout_s, ttl_s / 2, QUICK_S)),
+                connect=connect,
+                disconnect=disconnect,
+                spawn=self._spawn,
+                on_promise=self.promise,
+                on_changed=lambda: self._raising.calm(),
+                metrics=self.metrics,
             )
-            self._raising = Raising(
-                self.clock,
-                replicas,
-                quorum.w,
-                self._header,
-                self.incarnation,
-                self._raised,
-                self.promise,
-                self._outdone,
-                self.metrics,
-            )
-            self._renewal = Renewal(
-                self.clock,
-                replicas,
-                self._header,
-                self.incarnation,
-                self.ledger.lease,
-                self.promise,
-                self.metrics,
-            )
-            self._winning = Winning(
-                self.clock,
-                replicas,
-                quorum.r,
-                self.options.max_drift,
-                self.options.step,
-                self._header,
-                self.incarnation,
-                self.ledger,
-                self._still_wanted,
-                self._new_section,
-                self._attempts_lost,
-                self.promise,
-                self.metrics,
-            )
-            self._releasing = Releasing(
-                replicas, quorum.w, self._header, self.incarnation, self.promise, self.metrics
-            )
-            self.ledger.why_lapsed = self._renewal.why_lapsed
+            self._ask_by(lambda: self.membership.current)
+            self.ledger.why_lapsed = lambda: self.membership.renewal.why_lapsed()
             self._watch_gauges()
-            for index in range(len(replicas)):
-                self._spawn(self._renewal.run(index))
-            if len(replicas) > 1:
-                repairing = Repairing(
-                    self.clock,
-                    replicas,
-                    self._header,
-                    self.ledger,
-                    self.metrics,
-                    self.options.repair_period_s,
-                )
-                self._spawn(repairing.run())
+            self.membership.start()
+            repairing = Repairing(
+                self.clock,
+                lambda: self.membership.current,
+                self.ledger,
+                self.metrics,
+                self.options.repair_period_s,
+            )
+            self._spawn(repairing.run())
             self._spawn(self._raising.run())
             self._spawn(self._follow_map())
             self._spawn(self.reporting.run())
@@ -221,12 +202,43 @@ class AllocNode:
                 for task in self._tasks:
                     task.cancel()
                 self.waiting.wake_all()
+                await self.membership.aclose()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _ask_by(self, current: Current) -> None:
+        """What asks replicas, besides the renewal of the lease."""
+        self._raising = Raising(
+            self.clock,
+            current,
+            self.incarnation,
+            self._raised,
+            self.promise,
+            self._outdone,
+            self._overtaken,
+            self.metrics,
+        )
+        self._winning = Winning(
+            self.clock,
+            current,
+            self.options.max_drift,
+            self.options.step,
+            self.incarnation,
+            self.ledger,
+            self._still_wanted,
+            self._new_section,
+            self._attempts_lost,
+            self.promise,
+            self.metrics,
+        )
+        self._releasing = Releasing(
+            self.clock, current, self.incarnation, self.promise, self.metrics
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """A task that ends with the node, and whose fault ends the node."""
         task = self._group.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def drain(self) -> None:
         """Stop serving, and leave every section to the next owner with its counters.
@@ -299,6 +311,13 @@ class AllocNode:
         """A raise was refused at its own epoch: a broken map gave that to somebody else too."""
         self.ledger.lose(section)
         self._lost([section], section.epoch)
+
+    def _overtaken(self, sections: Sequence[Section]) -> None:
+        """Fenced under another membership than their first raise would be: to be won anew."""
+        self._drop(sections)
+        self._intent.lost(sections)
+        self._check_settled()
+        self.reporting.report({section.id: section.epoch for section in sections})
 
     def _raised(self, section: Section, max_seq: int) -> None:
         first_time = section.state is State.RAISING
@@ -380,6 +399,7 @@ class AllocNode:
             on_hungry=self._raising.want,
             counters=self.ledger.counters,
             pages=pages,
+            membership=attempt.membership,
         )
         self._raising.want(section)
         return section
@@ -403,7 +423,9 @@ class AllocNode:
         """Our own Set first: nothing that others wrote about theirs can keep us from it."""
         if not self._view.take(picture):
             return
-        own = self._view.assignments(self.spec.name)
+        own, spec = self._view.assignments(self.spec.name), self._view.spec(self.spec.name)
+        if spec is not None:
+            self.membership.offer(spec)
         if own is not None:
             self._reconcile(own)
         table, held = self._view.table(), self.router.table
@@ -486,7 +508,7 @@ class AllocNode:
         metrics.lease_left.set_function(lease_left)
         metrics.replicas.labels("all").set(self.spec.quorum.n)
         metrics.replicas.labels("needed").set(self.spec.quorum.w)
-        metrics.replicas.labels("granting").set_function(lambda: self._renewal.granting)
+        metrics.replicas.labels("granting").set_function(lambda: self.membership.renewal.granting)
         metrics.space_used.set_function(space_used)
         metrics.unserved.set_function(lambda: self.unserved)
         metrics.waiting.set_function(lambda: self.waiting.count)

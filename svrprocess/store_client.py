@@ -82,6 +82,12 @@ class GrpcReplica:
     async def aclose(self) -> None:
         await self._channel.close()
 
+    @staticmethod
+    async def hang_up(replica: object) -> None:
+        """Close one of these; anything else is left alone."""
+        if isinstance(replica, GrpcReplica):
+            await replica.aclose()
+
     async def _call(
         self, method: Callable[..., Awaitable[T | None]], request: object, timeout_s: float
     ) -> T:
@@ -89,4 +95,4 @@ class GrpcReplica:
             return await call(partial(method, timeout=timeout_s), request, self.address)
         except RpcFailed as failed:
             reason = "TIMEOUT" if failed.timed_out else failed.reason or "UNREACHABLE"
-            raise ReplicaFailed(reason, str(failed)) from None
+            raise ReplicaFailed(reason, str(failed), membership=failed.membership) from None

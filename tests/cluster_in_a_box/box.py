@@ -68,7 +68,7 @@ class Member:
 
     def ejected(self) -> list[int]:
         """The replicas that are asked nothing but Renew."""
-        lines = enumerate(self.node._renewal._replicas._lines)
+        lines = enumerate(self.node.membership.current.replicas._lines)
         return [index for index, line in lines if line.standing.ejected is not None]
 
     def holds_lease(self) -> bool:
@@ -126,7 +126,8 @@ class Box:
         links = [Link(store) for store in self.stores]
         faults(links)
         try:
-            async with node.running(links):
+            by_store = dict(zip(self.spec.replicas, links, strict=True))
+            async with node.running(by_store.__getitem__):
                 yield Member(node, links)
         except BaseExceptionGroup as group:
             raise only(group) from None

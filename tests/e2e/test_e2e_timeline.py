@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_e2e_local_cluster import free_base
 
 from processes import ROOT, TRACE, Services, environment
-from test_e2e_local_cluster import free_base
 
 PROGRAM = ROOT / "examples" / "timeline" / "replay.py"
 
