@@ -17,6 +17,7 @@ from arbitersvr.arbiter import Arbiter
 from arbitersvr.keeper import Options
 from arbitersvr.metrics import Metrics
 from arbitersvr.probe import PROBE_TIMEOUT_S, HealthProber
+from arbitersvr.reforming import Reforming
 from clustermap.clock import BootClock
 from clustermap.scene import Limits
 from svrprocess import program
@@ -95,7 +96,10 @@ async def _serve(args: argparse.Namespace) -> int:
     prober = HealthProber(args.probe_timeout_s)
     async with cluster_map(etcd, registry) as coordinator:
         candidate = address.encode()
-        arbiter = Arbiter(coordinator, BootClock(), prober, Metrics(registry), options, candidate)
+        kinds = {"reform": Reforming()}
+        arbiter = Arbiter(
+            coordinator, BootClock(), prober, Metrics(registry), options, candidate, kinds
+        )
         try:
             await front.start()
             await _until(stop, front, arbiter, address)
