@@ -11,20 +11,21 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from allocsvr.acquisition import Acquisition, FenceAnswer, Stage
-from allocsvr.lease import Lease
+from allocsvr.lease import Grants, Lease
 from arbitersvr.jobs import Journal, Outdated
 from arbitersvr.moving_sets import MovingSets
 from clustermap import placement
 from clustermap.coordinator import Listing, Versioned
 from clustermap.errors import MapUnavailable, ReplicaFailed
 from clustermap.jobs import ACTIVE, Job, Move, State, job_key
+from clustermap.membership import one_group
 from clustermap.model import (
     CLUSTER_KEY,
     Assignments,
@@ -48,6 +49,8 @@ TTL_NS = 2_000_000_000
 STEP = 3
 MASKS = st.sampled_from([(0, 1, 2), (0, 1, 2), (0, 1), (1, 2), (0, 2)])
 LEADER = "elections/arbiter"
+
+T = TypeVar("T")
 
 
 class Pool:
@@ -119,7 +122,7 @@ class Door:
     async def aclose(self) -> None:
         pass
 
-    async def _send(self, act: Callable[[Stored], Any]) -> Any:
+    async def _send(self, act: Callable[[Stored], T]) -> T:
         world = self._world
 
         def acted() -> Any:
@@ -127,7 +130,8 @@ class Door:
             world.commit(self._name, self._index)
             return result
 
-        return await world.pool.send(acted)
+        answer: T = await world.pool.send(acted)
+        return answer
 
 
 class Map:
@@ -175,7 +179,7 @@ class Mover:
         self._world = world
         self.sleepers: list[tuple[int, asyncio.Future[None]]] = []
         self.journal = Journal("j", office)  # type: ignore[arg-type]
-        self.moving = MovingSets(self, lambda a: world.doors[a], 0.0)  # type: ignore[arg-type]
+        self.moving = MovingSets(self, lambda a: world.doors[a], 0.0)
         self.task = world.loop.create_task(self._run())
 
     def now_ns(self) -> int:
@@ -213,7 +217,8 @@ class Owned:
 
     def __init__(self, world: "TwoSetsMachine", name: str, incarnation: int) -> None:
         self.world, self.name, self.incarnation = world, name, incarnation
-        self.lease = Lease(N, W, TTL_NS, 0.0)
+        self.lease = Lease(TTL_NS, 0.0)
+        self.grants = Grants(self.lease, one_group(N, W))
         self.tried = self.heard = self.epoch = self.cur = self.max_seq = 0
         self.serving = False
         self.since = [0] * N
@@ -232,13 +237,13 @@ class Owned:
             self.since[i] = version
             for _, _, epoch in told:
                 self.heard = max(self.heard, epoch)
-            self.lease.granted(i, now)
+            self.grants.granted(i, now)
 
     def win(self, epoch: int, mask: tuple[int, ...]) -> None:
         self.serving, self.tried = False, max(self.tried, epoch)
         if self.heard > epoch:
             return
-        attempt = Acquisition(0, epoch, self.incarnation, N, R)
+        attempt = Acquisition(0, epoch, self.incarnation, one_group(N, R))
         world = self.world
         for i in range(N):
             if i not in mask:
