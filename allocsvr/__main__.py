@@ -23,7 +23,6 @@ from allocsvr import joining
 from allocsvr.metrics import Metrics
 from allocsvr.node import (
     LEASE_TTL_S,
-    MAX_DRIFT,
     MAX_TTL_S,
     MIN_TTL_S,
     REPLICA_TIMEOUT_S,
@@ -36,7 +35,8 @@ from allocsvr.section import MAX_STEP
 from allocsvr.serving import NodeFront
 from clustermap.clock import BootClock
 from clustermap.coordinator import Coordinator
-from clustermap.model import DEFAULT_SET, Cluster, SetSpec, check_name
+from clustermap.drift import MAX_DRIFT
+from clustermap.model import DEFAULT_SET, Cluster, Replica, SetSpec, check_name
 from seqsvr.sections import STEP
 from svrprocess import program
 from svrprocess.cluster_map import CLOSE_S, cluster_map
@@ -171,14 +171,12 @@ async def _live(
     """Registered and serving until `stop`, then drained."""
     async with AsyncExitStack() as stack:
         timeout_s, quick_s = args.replica_timeout_s, args.lease_ttl_s / 2
-        replicas = [
-            GrpcReplica(replica.address, timeout_s=timeout_s, quick_s=quick_s)
-            for replica in node.spec.replicas
-        ]
-        for replica in replicas:
-            stack.push_async_callback(replica.aclose)
+
+        def connect(replica: Replica) -> GrpcReplica:
+            return GrpcReplica(replica.address, timeout_s=timeout_s, quick_s=quick_s)
+
         presence = Presence(node, coordinator, node.address, math.ceil(args.lease_ttl_s))
-        await stack.enter_async_context(node.running(replicas))
+        await stack.enter_async_context(node.running(connect, GrpcReplica.hang_up))
         async with asyncio.TaskGroup() as group:
             registered = group.create_task(presence.run())
             await front.until(

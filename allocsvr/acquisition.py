@@ -15,8 +15,9 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from allocsvr.lease import wait_ns
 from allocsvr.quorum import Outcome, Tally
+from clustermap.drift import wait_ns
+from clustermap.membership import Groups
 
 
 class Stage(Enum):
@@ -53,7 +54,11 @@ class FenceAnswer(NamedTuple):
 
 
 class Acquisition:
-    """One attempt of one incarnation to win one section at one epoch."""
+    """One attempt of one incarnation to win one section at one epoch.
+
+    groups: of whom how many have to answer (R); membership: the version under which all of it is
+    asked, up to the first raise.
+    """
 
     __slots__ = (
         "_answers",
@@ -61,6 +66,7 @@ class Acquisition:
         "_tally",
         "epoch",
         "found",
+        "membership",
         "promised",
         "ready_ns",
         "section",
@@ -69,7 +75,9 @@ class Acquisition:
         "stage",
     )
 
-    def __init__(self, section: int, epoch: int, incarnation: int, n: int, r: int) -> None:
+    def __init__(
+        self, section: int, epoch: int, incarnation: int, groups: Groups, membership: int = 1
+    ) -> None:
         self.section = section
         self.epoch = epoch
         self.stage = Stage.FENCING
@@ -79,7 +87,8 @@ class Acquisition:
         self.snapshot_epoch = 0
         self.snapshot_from: tuple[int, ...] = ()
         self._incarnation = incarnation
-        self._tally = Tally(n, r)
+        self.membership = membership
+        self._tally = Tally(groups)
         self._answers: list[tuple[int, int, FenceAnswer]] = []
 
     def fenced(self, replica: int, answer: FenceAnswer, now_ns: int, max_drift: float) -> Stage:

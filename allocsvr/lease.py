@@ -2,9 +2,12 @@
 
 Each replica's grant counts from the instant *before* its request was sent, so that the node's view
 ends before the replica's. `2 * max_drift` of the time to live is given away, once for the clock of
-either side. The deadline is the W-th greatest grant: at least W replicas then hold the promise
-that far, and any R of them, which the next owner must fence, include one of those W. The greatest
-grant would rest on a single replica.
+either side. The deadline is the W-th greatest grant, the least one of all groups: at least W
+replicas then hold the promise that far, and any R of them, which the next owner must fence, include
+one of those W. The greatest grant would rest on a single replica.
+
+Grants of different versions of the Set's membership are never counted together; the deadline that
+one of them reached stays, whatever becomes of the version (clustermap/membership.py).
 
 A promise made to somebody else comes in the same answer as the grant (section 3 of
 docs/PROTOCOL.md) and is sticky: `Promises` forgets nothing for the life of the process, whatever
@@ -13,33 +16,50 @@ older raise or grant succeeds later.
 
 from collections.abc import Iterator
 
+from clustermap.membership import Groups
+
 
 class Lease:
-    """Deadlines by replica, and the one that counts. Times are nanoseconds of one clock."""
+    """The deadline of one node. Times are nanoseconds of one clock."""
 
-    __slots__ = ("_margin_ns", "_until", "deadline_ns", "need", "ttl_ns")
+    __slots__ = ("deadline_ns", "margin_ns", "ttl_ns")
 
-    def __init__(self, n: int, w: int, ttl_ns: int, max_drift: float) -> None:
+    def __init__(self, ttl_ns: int, max_drift: float) -> None:
         self.ttl_ns = ttl_ns
-        self._margin_ns = int(2 * max_drift * ttl_ns) + 1
-        self.need = w
-        self._until = [0] * n
+        self.margin_ns = int(2 * max_drift * ttl_ns) + 1
         self.deadline_ns = 0
-
-    def granted(self, replica: int, sent_ns: int) -> None:
-        """Count a grant of ttl by a replica whose request was sent at `sent_ns`."""
-        until = sent_ns + self.ttl_ns - self._margin_ns
-        if until > self._until[replica]:
-            self._until[replica] = until
-            self.deadline_ns = sorted(self._until, reverse=True)[self.need - 1]
 
     def held(self, now_ns: int) -> bool:
         return now_ns < self.deadline_ns
 
 
-def wait_ns(left_ns: int, max_drift: float) -> int:
-    """How long to wait here for a lease that has `left_ns` to run on a replica's clock."""
-    return left_ns + int(2 * max_drift * left_ns) + 1 if left_ns > 0 else 0
+class Grants:
+    """What the replicas of one version have granted, and how far that carries the lease.
+
+    groups: of whom how many have to grant (W).
+    """
+
+    __slots__ = ("_groups", "_until", "lease")
+
+    def __init__(self, lease: Lease, groups: Groups) -> None:
+        self.lease = lease
+        self._groups = groups
+        self._until = [0] * max(members.bit_length() for members, _ in groups)
+
+    def granted(self, replica: int, sent_ns: int) -> None:
+        """Count a grant of ttl by a replica whose request was sent at `sent_ns`."""
+        lease = self.lease
+        until = sent_ns + lease.ttl_ns - lease.margin_ns
+        if until > self._until[replica]:
+            self._until[replica] = until
+            lease.deadline_ns = max(lease.deadline_ns, self._reached())
+
+    def _reached(self) -> int:
+        until = self._until
+        return min(
+            sorted(u for i, u in enumerate(until) if members >> i & 1)[-need]
+            for members, need in self._groups
+        )
 
 
 class Promises:

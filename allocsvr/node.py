@@ -12,25 +12,34 @@ The map may be late, silent or wrong. Nothing here serves a section because the 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from allocsvr.acquisition import Acquisition
+from allocsvr.generation import Current
 from allocsvr.intent import Intent
 from allocsvr.lagging import watch_loop
 from allocsvr.lease import Lease
 from allocsvr.ledger import VECTOR_FROM, Ledger
+from allocsvr.membership import Membership
 from allocsvr.metrics import Metrics
 from allocsvr.moving import Moving
 from allocsvr.pictures import MapView
 from allocsvr.raising import Raising
 from allocsvr.releasing import Releasing
-from allocsvr.renewal import Renewal
 from allocsvr.repairing import PERIOD_S, Repairing
-from allocsvr.replicas import QUICK_S, Replicas, ReplicaTransport
+from allocsvr.replicas import QUICK_S, ReplicaTransport
 from allocsvr.reporting import RETRY_S, Reporting
 from allocsvr.section import MAX_STEP, Pages, Section, State
 from allocsvr.waiting import Waiting
@@ -38,20 +47,20 @@ from allocsvr.winning import CHUNK, Winning
 from clustermap.clock import Clock
 from clustermap.coordinator import Coordinator, Versioned, follow
 from clustermap.documents import hex64
-from clustermap.model import Assignments, Cluster, Owner, SetSpec
+from clustermap.drift import MAX_DRIFT
+from clustermap.model import Assignments, Cluster, Owner, Replica, SetSpec
 from seqsvr.invariants import BrokenInvariant
 from seqsvr.routing import Router, RoutingTable
 from seqsvr.sections import STEP
-from seqsvr.v1 import store_pb2 as pb
 
 logger = logging.getLogger(__name__)
 
-MAX_DRIFT = 0.01
 LEASE_TTL_S = 2.0
 MIN_TTL_S = 0.1
 MAX_TTL_S = 60.0
 REPLICA_TIMEOUT_S = 10.0
 REMIND_S = 3.0
+SEALED_S = 15.0
 # By which a caller may have the version of the map raised at a time, be it mad or malicious.
 MAX_LEAP = 2**32
 
@@ -79,6 +88,10 @@ class Options:
             raise ValueError(text)
 
 
+async def _leave_open(replica: ReplicaTransport) -> None:
+    del replica
+
+
 class AllocNode:
     """The sections of one incarnation. Use `running` to bring it to life."""
 
@@ -102,9 +115,7 @@ class AllocNode:
         self.clock = clock
         self.metrics = metrics
         self.router = Router()
-        quorum = spec.quorum
-        ttl_ns = int(self.options.lease_ttl_s * 1e9)
-        lease = Lease(quorum.n, quorum.w, ttl_ns, self.options.max_drift)
+        lease = Lease(int(self.options.lease_ttl_s * 1e9), self.options.max_drift)
         self.ledger = Ledger(cluster.layout, lease, self.options.vector_from)
         self.settled = asyncio.Event()
         self.waiting = Waiting(self.options.max_waiting)
@@ -129,9 +140,9 @@ class AllocNode:
             self.reporting,
             self._drop,
             self._begin,
+            address,
         )
         self._coordinator = coordinator
-        self._header = pb.StoreHeader(cluster=cluster.id, set=spec.name, membership=spec.membership)
         self._won = metrics.epoch_changes.labels("won")
         self._view = MapView(cluster)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -140,74 +151,46 @@ class AllocNode:
     # -- life ----------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def running(self, transports: Sequence[ReplicaTransport]) -> AsyncIterator["AllocNode"]:
+    async def running(
+        self,
+        connect: Callable[[Replica], ReplicaTransport],
+        disconnect: Callable[[ReplicaTransport], Awaitable[None]] = _leave_open,
+    ) -> AsyncIterator["AllocNode"]:
         """Hold the lease and follow the map inside the `async with`; does not release at its end.
 
-        A fault in any of the node's duties ends the block with an exception group.
+        connect, disconnect: how to begin and to end to talk to a replica. A fault in any of the
+        node's duties ends the block with an exception group.
         """
-        quorum = self.spec.quorum
         async with asyncio.TaskGroup() as group:
             self._group = group
             ttl_s, timeout_s = self.options.lease_ttl_s, self.options.replica_timeout_s
-            replicas = Replicas(
-                transports,
-                self._spawn,
-                timeout_s,
-                min(timeout_s, ttl_s / 2, QUICK_S),
-                [replica.store_id for replica in self.spec.replicas],
+            self.membership = Membership(
+                self.spec,
+                cluster=self.cluster.id,
+                incarnation=self.incarnation,
+                clock=self.clock,
+                coordinator=self._coordinator,
+                lease=self.ledger.lease,
+                timeouts_s=(timeout_s, min(timeout_s, ttl_s / 2, QUICK_S)),
+                connect=connect,
+                disconnect=disconnect,
+                spawn=self._spawn,
+                on_promise=self.promise,
+                on_changed=lambda: self._raising.calm(),
+                metrics=self.metrics,
             )
-            self._raising = Raising(
-                self.clock,
-                replicas,
-                quorum.w,
-                self._header,
-                self.incarnation,
-                self._raised,
-                self.promise,
-                self._outdone,
-                self.metrics,
-            )
-            self._renewal = Renewal(
-                self.clock,
-                replicas,
-                self._header,
-                self.incarnation,
-                self.ledger.lease,
-                self.promise,
-                self.metrics,
-            )
-            self._winning = Winning(
-                self.clock,
-                replicas,
-                quorum.r,
-                self.options.max_drift,
-                self.options.step,
-                self._header,
-                self.incarnation,
-                self.ledger,
-                self._still_wanted,
-                self._new_section,
-                self._attempts_lost,
-                self.promise,
-                self.metrics,
-            )
-            self._releasing = Releasing(
-                replicas, quorum.w, self._header, self.incarnation, self.promise, self.metrics
-            )
-            self.ledger.why_lapsed = self._renewal.why_lapsed
+            self._ask_by(lambda: self.membership.current)
+            self.ledger.why_lapsed = lambda: self.membership.renewal.why_lapsed()
             self._watch_gauges()
-            for index in range(len(replicas)):
-                self._spawn(self._renewal.run(index))
-            if len(replicas) > 1:
-                repairing = Repairing(
-                    self.clock,
-                    replicas,
-                    self._header,
-                    self.ledger,
-                    self.metrics,
-                    self.options.repair_period_s,
-                )
-                self._spawn(repairing.run())
+            self.membership.start()
+            repairing = Repairing(
+                self.clock,
+                lambda: self.membership.current,
+                self.ledger,
+                self.metrics,
+                self.options.repair_period_s,
+            )
+            self._spawn(repairing.run())
             self._spawn(self._raising.run())
             self._spawn(self._follow_map())
             self._spawn(self.reporting.run())
@@ -220,12 +203,43 @@ class AllocNode:
                 for task in self._tasks:
                     task.cancel()
                 self.waiting.wake_all()
+                await self.membership.aclose()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _ask_by(self, current: Current) -> None:
+        """What asks replicas, besides the renewal of the lease."""
+        self._raising = Raising(
+            self.clock,
+            current,
+            self.incarnation,
+            self._raised,
+            self.promise,
+            self._outdone,
+            self._overtaken,
+            self.metrics,
+        )
+        self._winning = Winning(
+            self.clock,
+            current,
+            self.options.max_drift,
+            self.options.step,
+            self.incarnation,
+            self.ledger,
+            self._still_wanted,
+            self._new_section,
+            self._attempts_lost,
+            self.promise,
+            self.metrics,
+        )
+        self._releasing = Releasing(
+            self.clock, current, self.incarnation, self.promise, self.metrics
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """A task that ends with the node, and whose fault ends the node."""
         task = self._group.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def drain(self) -> None:
         """Stop serving, and leave every section to the next owner with its counters.
@@ -299,6 +313,13 @@ class AllocNode:
         self.ledger.lose(section)
         self._lost([section], section.epoch)
 
+    def _overtaken(self, sections: Sequence[Section]) -> None:
+        """Fenced under another membership than their first raise would be: to be won anew."""
+        self._drop(sections)
+        self._intent.lost(sections)
+        self._check_settled()
+        self.reporting.report({section.id: section.epoch for section in sections})
+
     def _raised(self, section: Section, max_seq: int) -> None:
         first_time = section.state is State.RAISING
         self.ledger.raised(section, max_seq)
@@ -331,7 +352,8 @@ class AllocNode:
             first.promised,
         )
         begun = self._intent.begun
-        current = [a for a in attempts if a.promised and begun.get(a.section) == a.epoch]
+        sealed = {a.section: a.epoch for a in attempts if 0 < a.promised < a.epoch}
+        current = [a for a in attempts if a.promised >= a.epoch == begun.get(a.section)]
         # One that a later attempt of our own has overtaken says nothing new: to report what that
         # one was promised would spend its epoch while it is under way.
         beyond = [a for a in attempts if a.promised > begun.get(a.section, 0)]
@@ -341,11 +363,23 @@ class AllocNode:
         if unanswered:
             # They may have promised all the same, so that epoch is spent. No hurry.
             self._spawn(self._report_later(unanswered))
+        if sealed:
+            self._spawn(self._report_sealed(sealed))
 
     async def _report_later(self, unanswered: Mapping[int, int]) -> None:
         await self.reporting.report_later(unanswered)
+        self._ended(unanswered)
+
+    async def _report_sealed(self, sealed: Mapping[int, int]) -> None:
+        """They went to another Set, whatever the map says; another epoch would not help soon."""
+        logger.error("event=sections_sealed count=%d first=%d", len(sealed), min(sealed))
+        await self.clock.sleep(random.uniform(SEALED_S / 2, SEALED_S))
+        self.reporting.report(sealed)
+        self._ended(sealed)
+
+    def _ended(self, attempts: Mapping[int, int]) -> None:
         begun = self._intent.begun
-        self._intent.given_up(s for s, epoch in unanswered.items() if begun.get(s) == epoch)
+        self._intent.given_up(s for s, epoch in attempts.items() if begun.get(s) == epoch)
 
     async def _remind(self) -> None:
         """What the map was told once it may have lost since, and looks as if nothing had been."""
@@ -379,6 +413,7 @@ class AllocNode:
             on_hungry=self._raising.want,
             counters=self.ledger.counters,
             pages=pages,
+            membership=attempt.membership,
         )
         self._raising.want(section)
         return section
@@ -402,7 +437,9 @@ class AllocNode:
         """Our own Set first: nothing that others wrote about theirs can keep us from it."""
         if not self._view.take(picture):
             return
-        own = self._view.assignments(self.spec.name)
+        own, spec = self._view.assignments(self.spec.name), self._view.spec(self.spec.name)
+        if spec is not None:
+            self.membership.offer(spec)
         if own is not None:
             self._reconcile(own)
         table, held = self._view.table(), self.router.table
@@ -483,9 +520,11 @@ class AllocNode:
             return highest / self.cluster.seq_limit
 
         metrics.lease_left.set_function(lease_left)
-        metrics.replicas.labels("all").set(self.spec.quorum.n)
-        metrics.replicas.labels("needed").set(self.spec.quorum.w)
-        metrics.replicas.labels("granting").set_function(lambda: self._renewal.granting)
+        counted = metrics.replicas.labels
+        membership = self.membership
+        counted("all").set_function(lambda: len(membership.current.replicas))
+        counted("needed").set_function(lambda: max(g.need for g in membership.current.write))
+        counted("granting").set_function(lambda: membership.renewal.granting)
         metrics.space_used.set_function(space_used)
         metrics.unserved.set_function(lambda: self.unserved)
         metrics.waiting.set_function(lambda: self.waiting.count)

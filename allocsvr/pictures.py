@@ -42,6 +42,10 @@ class MapView:
         specs = self._specs.take(picture)
         return self._assignments.take(picture) or specs
 
+    def spec(self, set_name: str) -> SetSpec | None:
+        """What the map says of a Set; None if it says nothing."""
+        return self._specs.good.get(set_name)
+
     def assignments(self, set_name: str) -> Assignments | None:
         """The assignments of a Set; None if the map has none."""
         return self._assignments.good.get(set_name)

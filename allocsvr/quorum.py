@@ -1,14 +1,16 @@
 """Counting the answers of a Set's replicas.  Keeps SEQ-3, NRW-1 and NRW-2 on the asking side.
 
-A question goes to all N replicas at once and is decided by the first `need` usable answers: R of
-them for a fence, W for a raise, a release or a lease. An answer that is no answer (timeout, blank,
-foreign or corrupt replica) is a vote against, never a value. A decision is final: what arrives
-later changes nothing.
+A question goes to all replicas at once and is decided by the first usable answers that are enough
+in each group (clustermap/membership.py): R of them for a fence, W for a raise, a release or a
+lease. An answer that is no answer (timeout, blank, foreign, learning or corrupt replica) is a vote
+against, never a value. A decision is final: what arrives later changes nothing.
 """
 
 from collections.abc import Iterable, Set
 from copy import copy
 from enum import Enum
+
+from clustermap.membership import Groups, can_be_met, is_met
 
 
 class Outcome(Enum):
@@ -20,34 +22,26 @@ class Outcome(Enum):
 
 
 class Tally:
-    """Votes of N replicas, `need` of which decide. A replica's first vote counts, no other."""
+    """Votes of replicas, enough of each group to decide. Of one replica only the first counts."""
 
-    __slots__ = ("_missing", "_spare", "_voted", "n", "need", "outcome")
+    __slots__ = ("_against", "_for", "_groups", "outcome")
 
-    def __init__(self, n: int, need: int) -> None:
-        if not 1 <= need <= n:
-            raise ValueError(f"{need} votes of {n} replicas can never be")
-        self.n = n
-        self.need = need
+    def __init__(self, groups: Groups) -> None:
         self.outcome = Outcome.PENDING
-        self._missing = need
-        self._spare = n - need  # how many may vote against
-        self._voted = 0  # a bit for each replica that did
+        self._groups = groups
+        self._for = self._against = 0  # a bit for each replica that has voted so
 
     def vote(self, replica: int, usable: bool) -> Outcome:
-        """Count replica number `replica` (0..n-1) and say where that leaves the question."""
-        if not 0 <= replica < self.n:
-            raise ValueError(f"replica {replica} of {self.n}")
+        """Count replica number `replica` and say where that leaves the question."""
         bit = 1 << replica
-        if self.outcome is Outcome.PENDING and not self._voted & bit:
-            self._voted |= bit
+        if self.outcome is Outcome.PENDING and not (self._for | self._against) & bit:
             if usable:
-                self._missing -= 1
-                if not self._missing:
+                self._for |= bit
+                if is_met(self._groups, self._for):
                     self.outcome = Outcome.WON
             else:
-                self._spare -= 1
-                if self._spare < 0:
+                self._against |= bit
+                if not can_be_met(self._groups, self._against):
                     self.outcome = Outcome.LOST
         return self.outcome
 
@@ -61,8 +55,8 @@ class Ballot:
 
     __slots__ = ("_common", "_open", "_refused")
 
-    def __init__(self, questions: Iterable[int], n: int, need: int) -> None:
-        self._common = Tally(n, need)
+    def __init__(self, questions: Iterable[int], groups: Groups) -> None:
+        self._common = Tally(groups)
         self._open = dict.fromkeys(questions)  # in order
         self._refused: dict[int, Tally] = {}
 

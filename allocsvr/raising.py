@@ -3,7 +3,9 @@
 One raise in flight per section, many sections in one request, several requests on their way. A
 section's window grows only once W replicas have acknowledged its target; whatever a straggler says
 later changes nothing. A raise that too few replicas acknowledged may or may not have happened, so
-it is asked for again, with back-off, as long as the section is ours.
+it is asked for again, with back-off, as long as the section is ours. A raise is counted under the
+membership under which it was sent; only a first one must be that of the section's fence, or the
+section is to be won anew (rule 4 of clustermap/membership.py).
 
 A request costs each replica a commit, whatever it holds. So what got hungry goes at once only if
 nothing went just before; else together, PACE_S after that, or when it fills a request. It can wait
@@ -16,9 +18,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import islice
 
+from allocsvr.generation import Current, Generation
 from allocsvr.metrics import Metrics
 from allocsvr.quorum import Ballot, Outcome
-from allocsvr.replicas import Replicas, ReplicaTransport
+from allocsvr.replicas import ReplicaTransport
 from allocsvr.section import Section, State
 from clustermap.clock import Clock
 from clustermap.errors import ReplicaFailed
@@ -39,9 +42,9 @@ class _Flight:
 
     __slots__ = ("ballot", "sections", "sent_ns")
 
-    def __init__(self, sections: Iterable[tuple[Section, int]], n: int, w: int, now_ns: int):
+    def __init__(self, sections: Iterable[tuple[Section, int]], asked: Generation, now_ns: int):
         self.sections = {section.id: (section, target) for section, target in sections}
-        self.ballot = Ballot(self.sections, n, w)
+        self.ballot = Ballot(self.sections, asked.write)
         self.sent_ns = now_ns
 
 
@@ -51,23 +54,21 @@ class Raising:
     def __init__(
         self,
         clock: Clock,
-        replicas: Replicas,
-        w: int,
-        header: pb.StoreHeader,
+        current: Current,
         incarnation: int,
         on_raised: Callable[[Section, int], None],
         on_promise: Callable[[int, int, int], None],
         on_outdone: Callable[[Section], None],
+        on_overtaken: Callable[[list[Section]], None],
         metrics: Metrics,
     ) -> None:
         self._clock = clock
-        self._replicas = replicas
-        self._w = w
-        self._header = header
+        self._current = current
         self._incarnation = incarnation
         self._on_raised = on_raised
         self._on_promise = on_promise
         self._on_outdone = on_outdone
+        self._on_overtaken = on_overtaken
         self._metrics = metrics
         self._pending: dict[Section, None] = {}
         self._flying: dict[Section, None] = {}
@@ -91,6 +92,10 @@ class Raising:
         """Somebody waits for what is pending."""
         if self._pending:
             self._hurry.set()
+
+    def calm(self) -> None:
+        """Another membership is in use: what failed under the one before says nothing of it."""
+        self._backoff_s = 0.0
 
     async def run(self) -> None:
         """Send what is wanted, until cancelled."""
@@ -129,14 +134,22 @@ class Raising:
         first = list(islice(self._pending, MAX_SECTIONS))
         for section in first:
             del self._pending[section]
+        asked = self._current()
+        overtaken = [
+            section
+            for section in first
+            if section.state is State.RAISING and section.membership != asked.version
+        ]
+        if overtaken:
+            self._on_overtaken(overtaken)  # which loses them
         batch = [(section, section.target(now_ns)) for section in first if section.state in _OURS]
         if not batch:
             return
-        flight = _Flight(batch, len(self._replicas), self._w, now_ns)
+        flight = _Flight(batch, asked, now_ns)
         self._flying.update((section, None) for section, _ in batch)
         self._flights += 1
         self._sent_ns = now_ns
-        request = pb.RaiseRequest(header=self._header, incarnation=self._incarnation)
+        request = pb.RaiseRequest(header=asked.header, incarnation=self._incarnation)
         add = request.entries.add
         for section, target in batch:
             add(section=section.id, epoch=section.epoch, max_seq=target)
@@ -144,28 +157,31 @@ class Raising:
         async def send(_: int, replica: ReplicaTransport) -> pb.RaiseResponse:
             return await replica.raise_max(request)
 
-        self._replicas.ask(send, lambda index, answer: self._answered(flight, index, answer))
+        def on_answer(index: int, answer: pb.RaiseResponse | ReplicaFailed) -> None:
+            if isinstance(answer, ReplicaFailed):
+                asked.replicas.complain("raise_failed", index, answer)
+            self._answered(flight, index, answer)
+
+        asked.replicas.ask(send, on_answer)
 
     def _answered(
         self, flight: _Flight, index: int, answer: pb.RaiseResponse | ReplicaFailed
     ) -> None:
-        refused: set[int] = set()
-        if isinstance(answer, ReplicaFailed):
-            self._replicas.complain("raise_failed", index, answer)
-        else:
+        refused: dict[int, int] = {}
+        if not isinstance(answer, ReplicaFailed):
             for entry in answer.refused:
-                refused.update(range(entry.first, entry.last + 1))
+                refused |= dict.fromkeys(range(entry.first, entry.last + 1), entry.epoch)
                 self._on_promise(entry.first, entry.last, entry.epoch)
         if flight.ballot.decided:
             return
-        decided = flight.ballot.vote(index, not isinstance(answer, ReplicaFailed), refused)
+        decided = flight.ballot.vote(index, not isinstance(answer, ReplicaFailed), refused.keys())
         won = 0
         for number, outcome in decided:
             section, target = flight.sections[number]
             self._decided(section, target, outcome)
             if outcome is Outcome.WON:
                 won += 1
-            elif number in refused:
+            elif refused.get(number, 0) >= section.epoch:  # below it: an old seal, soon repaired
                 self._outdone(section)
         self._counts[Outcome.WON].inc(won)
         self._counts[Outcome.LOST].inc(len(decided) - won)

@@ -9,11 +9,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 
+from allocsvr.generation import Current, Generation
 from allocsvr.metrics import Metrics
 from allocsvr.quorum import Outcome, Tally
-from allocsvr.replicas import Replicas, ReplicaTransport
+from allocsvr.replicas import ReplicaTransport
 from allocsvr.section import Section, State
 from allocsvr.snapshot import encode
+from clustermap.clock import Clock
 from clustermap.errors import ReplicaFailed
 from seqsvr.v1 import store_pb2 as pb
 
@@ -21,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 MAX_SECTIONS = 1024
 MAX_BYTES = 2 << 20
+CHANGES = 4  # attempts, if the membership changes meanwhile
+CHANGE_S = 0.5
+CHANGE_TURNS = 50
 
 
 class Releasing:
@@ -28,16 +33,14 @@ class Releasing:
 
     def __init__(
         self,
-        replicas: Replicas,
-        w: int,
-        header: pb.StoreHeader,
+        clock: Clock,
+        current: Current,
         incarnation: int,
         on_promise: Callable[[int, int, int], None],
         metrics: Metrics,
     ) -> None:
-        self._replicas = replicas
-        self._w = w
-        self._header = header
+        self._clock = clock
+        self._current = current
         self._incarnation = incarnation
         self._on_promise = on_promise
         self._metrics = metrics
@@ -45,7 +48,7 @@ class Releasing:
     async def release(self, sections: Sequence[Section]) -> None:
         """Returns once each request is decided; what failed is logged."""
         async for chunk in self._chunks(sections):
-            released = await self._release(chunk)
+            released = await self._repeatedly(chunk)
             abandoned = len(chunk) - released
             self._metrics.epoch_changes.labels("released").inc(released)
             if abandoned:
@@ -73,21 +76,44 @@ class Releasing:
         if chunk:
             yield chunk
 
-    async def _release(self, chunk: list[pb.ReleaseEntry]) -> int:
-        """How many sections W replicas have marked as released."""
+    async def _repeatedly(self, chunk: list[pb.ReleaseEntry]) -> int:
+        """How many sections W replicas have marked as released, under one membership or the next.
+
+        Repeating a release is no refusal. Nothing but a change of the membership is waited for.
+        """
+        for _ in range(CHANGES):
+            asked = self._current()
+            released, changing = await self._release(chunk, asked)
+            if released == len(chunk) or not changing:
+                break
+            await self._changed(asked)
+        return released
+
+    async def _changed(self, asked: Generation) -> None:
+        """Return once another membership is in use, or when it is time to ask again."""
+        for _ in range(CHANGE_TURNS):
+            if self._current() is not asked:
+                return
+            await self._clock.sleep(CHANGE_S / CHANGE_TURNS)
+
+    async def _release(self, chunk: list[pb.ReleaseEntry], asked: Generation) -> tuple[int, bool]:
+        """How many W replicas have released, and whether any had another membership."""
         request = pb.ReleaseRequest(
-            header=self._header, incarnation=self._incarnation, entries=chunk
+            header=asked.header, incarnation=self._incarnation, entries=chunk
         )
-        tallies = {e.section: Tally(len(self._replicas), self._w) for e in chunk}
+        tallies = {e.section: Tally(asked.write) for e in chunk}
         decided = asyncio.Event()
+        changing = False
 
         async def send(_: int, replica: ReplicaTransport) -> pb.ReleaseResponse:
             return await replica.release(request)
 
         def on_answer(index: int, answer: pb.ReleaseResponse | ReplicaFailed) -> None:
+            nonlocal changing
             refused: set[int] = set()
             if isinstance(answer, ReplicaFailed):
-                self._replicas.complain("release_failed", index, answer)
+                changing = changing or answer.reason == "MEMBERSHIP"
+                asked.replicas.complain("release_failed", index, answer)
                 refused = set(tallies)
             else:
                 for entry in answer.refused:
@@ -97,6 +123,6 @@ class Releasing:
             if Outcome.PENDING not in outcomes:
                 decided.set()
 
-        self._replicas.ask(send, on_answer)
+        asked.replicas.ask(send, on_answer)
         await decided.wait()
-        return sum(tally.outcome is Outcome.WON for tally in tallies.values())
+        return sum(tally.outcome is Outcome.WON for tally in tallies.values()), changing

@@ -39,6 +39,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
+from allocsvr.generation import Current
 from allocsvr.ledger import Ledger
 from allocsvr.levelling import Records, differing, goals, is_behind, windows
 from allocsvr.metrics import Metrics
@@ -70,15 +71,14 @@ class Repairing:
     def __init__(
         self,
         clock: Clock,
-        replicas: Replicas,
-        header: pb.StoreHeader,
+        current: Current,
         ledger: Ledger,
         metrics: Metrics,
         period_s: float = PERIOD_S,
     ) -> None:
         self._clock = clock
-        self._replicas = replicas
-        self._header = header
+        self._current = current
+        self._asked = current()
         self._ledger = ledger
         self._metrics = metrics
         self._period_s = period_s
@@ -93,12 +93,19 @@ class Repairing:
         while True:
             for _ in range(CALM_ROUNDS):
                 await self._clock.sleep(self._period_s * random.uniform(0.5, 1.0))
-                if self._level != self._replicas.failures:
+                if self._asked is not self._current() or self._level != self._replicas.failures:
                     break
-            await self.round()
+            if len(self._current().replicas) > 1:
+                await self.round()
+
+    @property
+    def _replicas(self) -> Replicas:
+        return self._asked.replicas
 
     async def round(self) -> int:
         """Compare what is served here, and repair; returns how many records were raised."""
+        if self._asked is not self._current():  # whose failures are counted from 0
+            self._asked, self._known, self._level = self._current(), -1, None
         self._failed = set()
         before, self._known = self._known, self._replicas.failures
         suspects = await self._first_look()
@@ -159,7 +166,7 @@ class Repairing:
 
     async def _differing(self, first: int, last: int) -> list[int]:
         """First sections of the chunks of first..last in which replicas differ."""
-        request = pb.DigestRequest(header=self._header, first=first, last=last, chunk=CHUNK)
+        request = pb.DigestRequest(header=self._asked.header, first=first, last=last, chunk=CHUNK)
 
         async def send(_: int, replica: ReplicaTransport) -> pb.DigestResponse:
             return await replica.digest(request)
@@ -188,7 +195,7 @@ class Repairing:
         found: dict[int, pb.StoredRecord] = {}
         while first <= last:
             request = pb.ScanRequest(
-                header=self._header,
+                header=self._asked.header,
                 first=first,
                 last=last,
                 limit=CHUNK,
@@ -232,7 +239,7 @@ class Repairing:
         """Raise one replica; returns how many records rose."""
         raised = failed = 0
         for batch in _batches(records):
-            request = pb.PutAtLeastRequest(header=self._header, records=batch)
+            request = pb.PutAtLeastRequest(header=self._asked.header, records=batch)
 
             async def send(
                 _: int, replica: ReplicaTransport, request: pb.PutAtLeastRequest = request

@@ -13,11 +13,12 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 
-from allocsvr.rpc import CHANNEL_OPTIONS, RpcFailed, call
 from allocsvr.standing import Standing
 from clustermap.errors import ReplicaFailed
+from clustermap.membership import Groups, is_met
 from seqsvr.v1 import store_pb2 as pb
 from seqsvr.v1 import store_pb2_grpc
+from svrprocess.rpc import CHANNEL_OPTIONS, RpcFailed, call
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +111,12 @@ class GrpcReplica:
     async def aclose(self) -> None:
         await self._channel.close()
 
+    @staticmethod
+    async def hang_up(replica: ReplicaTransport) -> None:
+        """Close one of these."""
+        if isinstance(replica, GrpcReplica):
+            await replica.aclose()
+
     async def _call(
         self, method: Callable[..., Awaitable[T | None]], request: object, timeout_s: float
     ) -> T:
@@ -117,7 +124,7 @@ class GrpcReplica:
             return await call(partial(method, timeout=timeout_s), request, self.address)
         except RpcFailed as failed:
             reason = "TIMEOUT" if failed.timed_out else failed.reason or "UNREACHABLE"
-            raise ReplicaFailed(reason, str(failed)) from None
+            raise ReplicaFailed(reason, str(failed), membership=failed.membership) from None
 
 
 class _Line:
@@ -131,7 +138,7 @@ class _Line:
 
 
 class Replicas:
-    """All N replicas of the Set, asked at once; each answer is handed over as it comes.
+    """All replicas of one membership, asked at once; each answer is handed over as it comes.
 
     Nobody waits for the slowest: a straggler's task ends by its own deadline or with the replica's
     ejection, and at most MAX_IN_FLIGHT questions are on their way to one replica. `spawn` starts a
@@ -141,7 +148,8 @@ class Replicas:
     directory may have been begun anew, and would say so by nothing else (NRW-2). Empty: any store.
 
     timeout_s: for what a replica answers after an fsync, so it bounds a frozen replica and not a
-    slow disk; quick_s: for what it answers from memory.
+    slow disk; quick_s: for what it answers from memory; on_membership: told of each version that a
+    replica refuses in favour of.
     """
 
     def __init__(
@@ -151,12 +159,15 @@ class Replicas:
         timeout_s: float,
         quick_s: float,
         store_ids: Sequence[int] = (),
+        on_membership: Callable[[int], None] | None = None,
     ) -> None:
         self.transports = tuple(transports)
         self._spawn = spawn
         self.timeout_s = timeout_s
         self.quick_s = quick_s
         self._store_ids = tuple(store_ids)
+        self._on_membership = on_membership
+        self._closed = False
         self._lines = [_Line() for _ in self.transports]
         self._granting = asyncio.Event()
         self._said: dict[tuple[str, int], float] = {}
@@ -175,11 +186,20 @@ class Replicas:
         """How many are ejected."""
         return sum(line.standing.ejected is not None for line in self._lines)
 
-    async def reachable(self, count: int) -> None:
-        """Return once `count` replicas are granting; until then no quorum of them can be had."""
-        while len(self.granting) < count:
+    def have(self, groups: Groups) -> bool:
+        """Whether enough of them are granting."""
+        return is_met(groups, sum(1 << index for index in self.granting))
+
+    async def reachable(self, groups: Groups) -> None:
+        """Return once they have these, or are closed; until then no quorum of them can be had."""
+        while not (self._closed or self.have(groups)):
             self._granting.clear()
             await self._granting.wait()
+
+    def close(self) -> None:
+        """Another membership has taken over: what is on its way may end, nobody waits here."""
+        self._closed = True
+        self._granting.set()
 
     def ask(
         self,
@@ -250,6 +270,8 @@ class Replicas:
         except TimeoutError:
             return ReplicaFailed("TIMEOUT", f"replica {index}: no answer in {timeout_s} s")
         except ReplicaFailed as failed:
+            if failed.membership and self._on_membership is not None:
+                self._on_membership(failed.membership)
             return failed
         if self._store_ids and answer.store_id != self._store_ids[index]:
             text = f"store {answer.store_id:x} answers, not {self._store_ids[index]:x}"

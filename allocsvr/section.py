@@ -73,6 +73,7 @@ class Section:
         "hungry",
         "id",
         "max_seq",
+        "membership",
         "min_step",
         "on_hungry",
         "seq_limit",
@@ -96,11 +97,13 @@ class Section:
         on_hungry: Callable[["Section"], None],
         counters: Counters | None = None,
         pages: Pages | None = None,
+        membership: int = 1,
     ) -> None:
         """`found`: the greatest max_seq of R replicas; `pages`: from a snapshot over `base`.
 
-        counters: those of the node; None: its own.
+        counters: those of the node; None: its own; membership: the version it was fenced under.
         """
+        self.membership = membership
         self.id = section
         self.epoch = epoch
         self.base = base

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 
 from allocsvr.acquisition import Acquisition, FenceAnswer, Stage
+from allocsvr.generation import Current, Generation
 from allocsvr.ledger import Ledger
 from allocsvr.metrics import Metrics
 from allocsvr.pacing import Pace
-from allocsvr.replicas import Replicas, ReplicaTransport
+from allocsvr.replicas import ReplicaTransport
 from allocsvr.section import Pages, Section
 from allocsvr.snapshot import BadSnapshot, decode
 from clustermap.clock import Clock
@@ -32,6 +33,7 @@ CHUNK = 1024
 MAX_FENCES = 4
 STRETCH = 512  # sections of a fence's answer; a millisecond or two
 TURN_NS = 5_000_000
+TURN_S = 0.1  # between two looks at the membership, while a lease is waited out
 
 Start = tuple[int, Pages | None]  # base, pages
 
@@ -39,8 +41,9 @@ Start = tuple[int, Pages | None]  # base, pages
 class _Fence:
     """One request to all replicas; `answers`: which replica, what it said, and when that came."""
 
-    def __init__(self, attempts: Sequence[Acquisition]) -> None:
+    def __init__(self, attempts: Sequence[Acquisition], asked: Generation) -> None:
         self.attempts = attempts
+        self.asked = asked
         self.answers: deque[tuple[int, pb.FenceResponse, int]] = deque()
         self.news = asyncio.Event()
         self.decided = False
@@ -60,11 +63,9 @@ class Winning:
     def __init__(
         self,
         clock: Clock,
-        replicas: Replicas,
-        r: int,
+        current: Current,
         max_drift: float,
         step: int,
-        header: pb.StoreHeader,
         incarnation: int,
         ledger: Ledger,
         wanted: Callable[[int, int], bool],
@@ -74,11 +75,9 @@ class Winning:
         metrics: Metrics,
     ) -> None:
         self._clock = clock
-        self._replicas = replicas
-        self._r = r
+        self._current = current
         self._max_drift = max_drift
         self._step = step
-        self._header = header
         self._incarnation = incarnation
         self._ledger = ledger
         self._wanted = wanted
@@ -91,36 +90,59 @@ class Winning:
 
     async def win(self, wanted: dict[int, int]) -> None:
         """Acquire sections at their epochs (section -> epoch), at most CHUNK of them."""
-        await self._replicas.reachable(self._r)  # a fence that cannot succeed only spends its epoch
+        await self._reachable()
         async with self._room:  # not while a lease is waited out
-            n, r, own = len(self._replicas), self._r, self._incarnation
+            asked, own = self._current(), self._incarnation
             async with self._pace:
                 attempts = [
-                    Acquisition(section, epoch, own, n, r)
+                    Acquisition(section, epoch, own, asked.read, asked.version)
                     for section, epoch in sorted(wanted.items())
                     if self._wanted(section, epoch)
                 ]
-                fence = self._ask(attempts)
+                fence = self._ask(attempts, asked)
             await self._decide(fence)
         lost = [a for a in attempts if a.stage is Stage.LOST]
         if lost:
             self._on_lost(lost)
         waiting = [a for a in attempts if a.stage is Stage.WAITING]
         now_ns = self._clock.now_ns()
-        await self._start([a for a in waiting if a.waited(now_ns) is Stage.READY])
+        await self._start([a for a in waiting if a.waited(now_ns) is Stage.READY], asked)
         held = [a for a in waiting if a.stage is Stage.WAITING]
         if held:
             self._metrics.lease_waits.inc(len(held))
             until_ns = max(a.ready_ns for a in held)
             while (left_ns := until_ns - self._clock.now_ns()) > 0:
-                await self._clock.sleep(left_ns / 1e9)
+                await self._clock.sleep(min(left_ns / 1e9, TURN_S))
+                if self._overtaken(held):
+                    return
             now_ns = self._clock.now_ns()
-            await self._start([a for a in held if a.waited(now_ns) is Stage.READY])
+            await self._start([a for a in held if a.waited(now_ns) is Stage.READY], asked)
 
-    def _ask(self, attempts: Sequence[Acquisition]) -> "_Fence":
+    async def _reachable(self) -> None:
+        """Not before enough replicas grant: a fence that cannot succeed only spends its epoch."""
+        asked = None
+        while asked is not self._current():
+            asked = self._current()
+            await asked.replicas.reachable(asked.read)
+
+    def _overtaken(self, attempts: Sequence[Acquisition]) -> bool:
+        """Rule 4 of clustermap/membership.py: their first raise would be under another membership.
+
+        All of them are lost then, with their epochs.
+        """
+        version = self._current().version
+        if all(attempt.membership == version for attempt in attempts):
+            return False
+        for attempt in attempts:
+            attempt.stage = Stage.LOST
+            attempt.promised = max(attempt.promised, attempt.epoch)
+        self._on_lost(list(attempts))
+        return True
+
+    def _ask(self, attempts: Sequence[Acquisition], asked: Generation) -> "_Fence":
         """Send a fence of all these sections to all replicas."""
-        fence = _Fence(attempts)
-        request = pb.FenceRequest(header=self._header)
+        fence = _Fence(attempts, asked)
+        request = pb.FenceRequest(header=asked.header)
         for first, last, epoch in ranges((a.section, a.epoch) for a in attempts):
             request.ranges.add(first=first, last=last, epoch=epoch)
 
@@ -132,7 +154,7 @@ class Winning:
 
         def on_answer(index: int, answer: pb.FenceResponse | ReplicaFailed) -> None:
             if isinstance(answer, ReplicaFailed):
-                self._replicas.complain("fence_failed", index, answer)
+                asked.replicas.complain("fence_failed", index, answer)
                 for attempt in attempts:
                     attempt.failed(index)
                 fence.news.set()
@@ -140,7 +162,7 @@ class Winning:
                 self._fenced(fence, index, answer)
 
         if attempts:
-            self._replicas.ask(send, on_answer)
+            asked.replicas.ask(send, on_answer)
         return fence
 
     def _fenced(self, attempts: "_Fence", index: int, response: pb.FenceResponse) -> None:
@@ -184,13 +206,14 @@ class Winning:
                     self._on_promise(attempt.section, attempt.section, answer.promised)
             attempt.fenced(index, answer, came_ns, self._max_drift)
 
-    async def _start(self, ready: list[Acquisition]) -> None:
+    async def _start(self, ready: list[Acquisition], asked: Generation) -> None:
         """Begin what was fenced and waited for, from snapshots where there are any."""
         if not ready:
             return
-        starts = await self._snapshots([a for a in ready if a.snapshot_from])
+        starts = await self._snapshots([a for a in ready if a.snapshot_from], asked)
         async with self._pace:  # thousands may have waited for one lease
-            self._admit(ready, starts)
+            if not self._overtaken(ready):
+                self._admit(ready, starts)
 
     def _admit(self, ready: list[Acquisition], starts: dict[int, Start]) -> None:
         skipped = 0
@@ -218,7 +241,7 @@ class Winning:
         if lost:
             self._on_lost(lost)
 
-    async def _snapshots(self, attempts: list[Acquisition]) -> dict[int, Start]:
+    async def _snapshots(self, attempts: list[Acquisition], asked: Generation) -> dict[int, Start]:
         """What previous owners left. A snapshot that cannot be had costs a jump, nothing else.
 
         It may be read after the fence: its epoch is fixed, and nothing below our epoch can be
@@ -228,14 +251,18 @@ class Winning:
         """
         starts: dict[int, Start] = {}
         for choice in (slice(0, 1), slice(1, None)):
-            await self._scan_all(attempts, choice, starts)
+            await self._scan_all(attempts, choice, starts, asked)
         missing = sum(attempt.section not in starts for attempt in attempts)
         if missing:
             logger.warning("event=snapshots_missing sections=%d", missing)
         return starts
 
     async def _scan_all(
-        self, attempts: list[Acquisition], choice: slice, starts: dict[int, Start]
+        self,
+        attempts: list[Acquisition],
+        choice: slice,
+        starts: dict[int, Start],
+        asked: Generation,
     ) -> None:
         """Ask for what is still missing at these of the replicas that have it, all at once."""
         wanted: dict[int, dict[int, Acquisition]] = {}
@@ -245,16 +272,20 @@ class Winning:
                     wanted.setdefault(index, {})[attempt.section] = attempt
         async with asyncio.TaskGroup() as group:
             for index, here in wanted.items():
-                group.create_task(self._scan(index, here, starts))
+                group.create_task(self._scan(index, here, starts, asked))
 
     async def _scan(
-        self, index: int, wanted: dict[int, Acquisition], starts: dict[int, Start]
+        self,
+        index: int,
+        wanted: dict[int, Acquisition],
+        starts: dict[int, Start],
+        asked: Generation,
     ) -> None:
         """Read pages of records with snapshots from one replica, until all of `wanted` were met."""
         first, last = min(wanted), max(wanted)
         while first <= last:
             request = pb.ScanRequest(
-                header=self._header, first=first, last=last, limit=CHUNK, with_snapshots=True
+                header=asked.header, first=first, last=last, limit=CHUNK, with_snapshots=True
             )
 
             async def send(
@@ -262,9 +293,9 @@ class Winning:
             ) -> pb.ScanResponse:
                 return await replica.scan(request)
 
-            answer = await self._replicas.ask_one(index, send, self._replicas.quick_s)
+            answer = await asked.replicas.ask_one(index, send, asked.replicas.quick_s)
             if isinstance(answer, ReplicaFailed):
-                self._replicas.complain("scan_failed", index, answer)
+                asked.replicas.complain("scan_failed", index, answer)
                 return
             busy_until_ns = self._clock.now_ns() + TURN_NS
             for record in answer.records:

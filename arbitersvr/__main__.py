@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from arbitersvr.arbiter import Arbiter
 from arbitersvr.keeper import Options
 from arbitersvr.metrics import Metrics
+from arbitersvr.moving_sets import MovingSets
 from arbitersvr.probe import PROBE_TIMEOUT_S, HealthProber
 from clustermap.clock import BootClock
 from clustermap.scene import Limits
@@ -95,11 +96,15 @@ async def _serve(args: argparse.Namespace) -> int:
     prober = HealthProber(args.probe_timeout_s)
     async with cluster_map(etcd, registry) as coordinator:
         candidate = address.encode()
-        arbiter = Arbiter(coordinator, BootClock(), prober, Metrics(registry), options, candidate)
+        clock = BootClock()
+        moves = MovingSets(clock)
+        metrics, kinds = Metrics(registry), {"move": moves}
+        arbiter = Arbiter(coordinator, clock, prober, metrics, options, candidate, kinds)
         try:
             await front.start()
             await _until(stop, front, arbiter, address)
         finally:
+            await moves.aclose()
             await front.aclose(GRACE_S)
     return OK
 

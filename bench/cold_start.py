@@ -15,7 +15,6 @@ Real LMDB in a temporary directory, no network but loopback, and the disk of tha
 import argparse
 import asyncio
 import contextlib
-import itertools
 import json
 import os
 import resource
@@ -210,7 +209,7 @@ async def node_main(
     from allocsvr.replicas import GrpcReplica
     from clustermap.clock import BootClock
     from clustermap.embedded import EmbeddedCoordinator
-    from clustermap.model import CLUSTER_KEY, Cluster, SetSpec, set_key
+    from clustermap.model import CLUSTER_KEY, Cluster, Replica, SetSpec, set_key
 
     def since_start_s() -> float:
         return (time.monotonic_ns() - started_ns) / 1e9
@@ -241,10 +240,14 @@ async def node_main(
         metrics=Metrics(CollectorRegistry()),
         options=Options(lease_ttl_s=TTL_S),
     )
-    transports = [GrpcReplica(replica.address) for replica in spec.replicas]
-    for transport, name in itertools.product(transports, spans):
-        setattr(transport, name, timed(name, getattr(transport, name)))
-    async with node.running(transports):
+
+    def connect(replica: Replica) -> GrpcReplica:
+        transport = GrpcReplica(replica.address)
+        for name in spans:
+            setattr(transport, name, timed(name, getattr(transport, name)))
+        return transport
+
+    async with node.running(connect, GrpcReplica.hang_up):
         watch = asyncio.create_task(longest_lag())
         await node.ready()
         row["total"] = since_start_s()
@@ -266,8 +269,6 @@ async def node_main(
             await node.drain()
         elif "_lsprof" not in sys.modules:  # a profile is written at the end
             os.kill(os.getpid(), signal.SIGKILL)
-    for transport in transports:
-        await transport.aclose()
     await coordinator.aclose()
 
 

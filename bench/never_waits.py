@@ -106,7 +106,7 @@ async def serve(directory: Path, metrics: str) -> int:
     from allocsvr.serving import NodeFront
     from clustermap.clock import BootClock
     from clustermap.embedded import EmbeddedCoordinator
-    from clustermap.model import CLUSTER_KEY, DEFAULT_SET, Cluster, SetSpec, set_key
+    from clustermap.model import CLUSTER_KEY, DEFAULT_SET, Cluster, Replica, SetSpec, set_key
     from svrprocess.listening import serve_metrics
     from svrprocess.signals import Stop
 
@@ -124,11 +124,12 @@ async def serve(directory: Path, metrics: str) -> int:
         coordinator=coordinator,
         metrics=Metrics(registry),
     )
-    transports = [GrpcReplica(replica.address) for replica in spec.replicas]
-    async with node.running(transports), front.open():
+
+    def connect(replica: Replica) -> GrpcReplica:
+        return GrpcReplica(replica.address)
+
+    async with node.running(connect, GrpcReplica.hang_up), front.open():
         await front.until(stop, node, node.is_ready, node.drain)
-    for transport in transports:
-        await transport.aclose()
     await coordinator.aclose()
     return 0
 

@@ -35,11 +35,13 @@ import grpc
 from prometheus_client import CollectorRegistry
 
 from allocsvr import raising
+from allocsvr.generation import Generation
 from allocsvr.metrics import Metrics
 from allocsvr.raising import Raising
 from allocsvr.replicas import GrpcReplica, Replicas
 from allocsvr.section import Section, State
 from clustermap.clock import BootClock
+from clustermap.membership import one_group
 from seqsvr.sections import SECTION_SIZE, UID_LIMIT
 from seqsvr.v1 import store_pb2 as pb
 from storesvr.port import Identity
@@ -47,7 +49,7 @@ from storesvr.service import add_to_server, open_service
 from storesvr.servicer import SERVER_OPTIONS
 
 CLUSTER, SET = "bench", "set-0"
-N, W = 3, 2
+N, R, W = 3, 2, 2
 WARM_UP_S = 1.0
 MOST = raising.MAX_SECTIONS
 COLUMNS = ("sections/s", "requests/s", "p50", "p99", "commits/s", "driver", "server")
@@ -162,15 +164,16 @@ class Driver:
     async def running(self) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as group:
             replicas = Replicas(self._transports, group.create_task, 10.0, 1.0)
+            header = pb.StoreHeader(cluster=CLUSTER, set=SET, membership=1)
+            asked = Generation(header, replicas, one_group(N, R), one_group(N, W))
             self._raising = Raising(
                 BootClock(),
-                replicas,
-                W,
-                pb.StoreHeader(cluster=CLUSTER, set=SET, membership=1),
+                lambda: asked,
                 1,
                 self._on_raised,
                 self._on_promise,
                 self._on_outdone,
+                self._on_overtaken,
                 Metrics(CollectorRegistry()),
             )
             running = group.create_task(self._raising.run())
@@ -214,6 +217,9 @@ class Driver:
 
     def _on_promise(self, first: int, last: int, epoch: int) -> None:
         raise AssertionError(f"sections {first}..{last} are promised to {epoch}")
+
+    def _on_overtaken(self, sections: list[Section]) -> None:
+        raise AssertionError(f"another membership, before {len(sections)} first raises")
 
     def _on_outdone(self, section: Section) -> None:
         raise AssertionError(f"section {section.id} is somebody else's")

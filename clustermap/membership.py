@@ -13,8 +13,8 @@ which may be in use side by side, share a group. The rules (docs/PROTOCOL.md, se
 (1) A version is over once so many have refused it, by having adopted a later one, that neither R
     nor W of it can answer any more (`is_over`). Nothing later is begun before the version before
     the present one is over.
-(2) After v is over, whole records (promise, owner, max_seq, each by the greatest) are read from R of
-    the old ones, by requests of v+1, and written to the newcomers, which are not counted before
+(2) After v is over, whole records (promise, owner, max_seq, each by the greatest) are read from R
+    of the old ones, by requests of v+1, and written to the newcomers, which are not counted before
     (LEARNING), and to as many others as `is_filled` says. Only then v+2 begins.
 (3) A replica that adopts a version, or is counted from now on, reports boot grace anew.
 (4) Fence and first raise of one acquisition are asked under one version, or it starts over.
@@ -38,7 +38,7 @@ v+1's old group that were read, and it had answered before it adopted v+1.
   they share none and b is the earlier one, the copy has read N's first raise, hence its promise;
   `is_filled` makes W of the new ones meet those who hold it. That is why no acquisition may be half
   of one version and half of another: a fence alone need not be found by the copy, nor has to be,
-  for without the first raise nobody serves. If a is the earlier one, it has no W left after b began.
+  for without the first raise nobody serves. If a is the earlier one, no W of it is left for O.
 * O's lease has ended before N serves (LEASE-1). It rests on W grants, each of which counts from
   before it was asked for. If a and b share a group, one of these W has answered N's fence: it knew
   how long O's lease runs, or it granted later, and told O of the promise with the grant. If they
@@ -82,12 +82,18 @@ def one_group(n: int, need: int) -> Groups:
 
 def is_met(groups: Groups, agreeing: int) -> bool:
     """Whether those who agree (a bit each) are a quorum."""
-    return all((agreeing & members).bit_count() >= need for members, need in groups)
+    for members, need in groups:  # noqa: SIM110 - asked for each vote, where a generator costs
+        if (agreeing & members).bit_count() < need:
+            return False
+    return True
 
 
 def can_be_met(groups: Groups, refusing: int) -> bool:
     """Whether a quorum is left without those who refuse (a bit each)."""
-    return all((members & ~refusing).bit_count() >= need for members, need in groups)
+    for members, need in groups:  # noqa: SIM110 - likewise
+        if (members & ~refusing).bit_count() < need:
+            return False
+    return True
 
 
 class Counted(NamedTuple):
@@ -123,10 +129,10 @@ def is_over(spec: SetSpec, refusing: Collection[int]) -> bool:
 def is_filled(spec: SetSpec, filled: Collection[int]) -> bool:
     """Whether the new ones may count alone once these stores have been written to: rule (2).
 
-    spec: of the joint version. All newcomers must have been. Of a raise that W old ones have
-    acknowledged, n - w of the others know nothing, of a promise n - max(r, w). Those may all be among
-    the new ones; where they would be enough for a quorum of these, max(R, W) of the new ones must
-    have been written to. So it is wherever a Set gets smaller.
+    spec: of the joint version. All newcomers must have been. A raise that W old ones have
+    acknowledged is unknown to n - w, a promise to n - max(r, w). Those may all be among the new
+    ones; where they would be enough for a quorum of these, max(R, W) of the new ones must have been
+    written to. So it is wherever a Set gets smaller.
     """
     if spec.joint is None:
         return True

@@ -144,7 +144,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """The replicas and quorum sizes that a Set is to have, while both they and the old ones count."""
+    """The replicas and quorum sizes that a Set is to have, while they and the old ones count."""
 
     replicas: tuple[Replica, ...]
     r: int

@@ -102,7 +102,7 @@ async def serving(
         key = node_key(spec.name, node.incarnation)
         held = await coordinator.register(key, registration.to_json(), options.lease_ttl_s)
         stack.push_async_callback(held.aclose)
-        async with node.running([store]), asyncio.TaskGroup() as group:
+        async with node.running(lambda _: store), asyncio.TaskGroup() as group:
             owning = group.create_task(own(coordinator, spec, registration))
             try:
                 yield node

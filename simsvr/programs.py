@@ -28,6 +28,7 @@ from arbitersvr.arbiter import Arbiter
 from arbitersvr.detection import Outcome
 from arbitersvr.keeper import Options as ArbiterOptions
 from arbitersvr.metrics import Metrics as ArbiterMetrics
+from clustermap.model import Replica as MapReplica
 from seqsvr.v1 import store_pb2 as pb
 from simsvr.channels import Channel, Server
 from simsvr.disks import SimDisk, SimEngine
@@ -180,18 +181,15 @@ async def node(world: "World", host: Host, address: str, stop: asyncio.Event) ->
     own.world, own.host = world, host
     world.watch.watch_ledger(own)
     world.nodes[host.name] = own
-    replicas = [
-        GrpcReplica(
-            replica.address,
-            timeout_s=world.plan.replica_timeout_s,
-            quick_s=world.plan.lease_ttl_s / 2,
-        )
-        for replica in spec.replicas
-    ]
+    timeout_s, quick_s = world.plan.replica_timeout_s, world.plan.lease_ttl_s / 2
+
+    def connect(replica: MapReplica) -> GrpcReplica:
+        return GrpcReplica(replica.address, timeout_s=timeout_s, quick_s=quick_s)
+
     presence = Presence(own, coordinator, address, math.ceil(world.plan.lease_ttl_s))
     service = AllocService(own, Answering(own, Peers()), own.metrics)
     server = Server(world.wires, host, address, service.handler(), _ProbeHandler(own.incarnation))
-    async with own.running(replicas), asyncio.TaskGroup() as group:
+    async with own.running(connect, GrpcReplica.hang_up), asyncio.TaskGroup() as group:
         registered = group.create_task(presence.run())
         await stop.wait()
         try:

@@ -150,7 +150,7 @@ class GroupCommit:
             if writer.sections >= LARGE:
                 await asyncio.sleep(0)  # a Renew has its turn between
         staged = self._replica.take_staged()
-        if staged.records:
+        if staged.records or staged.identity:
             self._began_s = began = time.perf_counter()
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._thread, self._engine.commit, staged)

@@ -74,14 +74,6 @@ class Directory:
             return f"{error} (its disk is full: {free} bytes are free)"
         return f"{error} ({free} bytes are free on its disk)"
 
-    def free_bytes(self) -> int:
-        """Room on its disk; -1 where nobody knows."""
-        try:
-            disk = os.statvfs(self.path)
-        except OSError:
-            return -1
-        return disk.f_bavail * disk.f_frsize
-
     def recall(self) -> Witness:
         """The witness; Witness(0, 0) where no store has been created. Raises EngineCorrupt.
 

@@ -178,6 +178,7 @@ class LmdbEngine:
             held.update(pending)
             self._pending = {}
         self._totals = totals
+        self._identity = batch.identity or self._identity
 
     def room(self) -> Room:
         """How large the store is, and may get; from any thread."""
@@ -257,6 +258,8 @@ class LmdbEngine:
             for snapshot in batch.snapshots:
                 key = snapshot.section.to_bytes(8, "big")
                 txn.put(key, encode_snapshot(snapshot), db=self._snapshots)
+            if batch.identity is not None:
+                txn.put(_IDENTITY, encode_identity(batch.identity), db=self._meta)
             txn.put(_TOTALS, encode_totals(totals), db=self._meta)
 
     def _note(self, totals: Totals) -> None:

@@ -40,8 +40,12 @@ class Leases:
         return sum(end > now_ns for end in list(self._deadlines.values()))
 
     def grace_left_ns(self, now_ns: int) -> int:
-        """For how long leases granted before the start may still be alive."""
+        """For how long leases may be alive that were granted before the start, or elsewhere."""
         return max(0, self._grace_end_ns - now_ns)
+
+    def grace_anew(self, end_ns: int) -> None:
+        """Until this instant, too, leases may be alive that nobody here knows of."""
+        self._grace_end_ns = max(self._grace_end_ns, end_ns)
 
     def _drop_expired(self, now_ns: int) -> None:
         expired = [holder for holder, end in self._deadlines.items() if end <= now_ns]

@@ -38,6 +38,7 @@ _OUTLIVING = struct.Struct(">4sHHQ")
 WITNESS_SIZE = _WITNESS.size + 4
 
 _U64 = 2**64
+_SINCE_ADOPT = ("learning", "retired")
 
 
 class Totals(NamedTuple):
@@ -67,7 +68,11 @@ class Witness(NamedTuple):
 
 
 def encode_identity(identity: Identity) -> bytes:
-    text = json.dumps(identity._asdict(), sort_keys=True).encode()
+    fields = identity._asdict()
+    for name in _SINCE_ADOPT:
+        if not fields[name]:
+            del fields[name]  # as it was written before there was Adopt
+    text = json.dumps(fields, sort_keys=True).encode()
     return _sealed(_HEAD.pack(b"SQID", FORMAT, len(text)) + text)
 
 
@@ -110,9 +115,14 @@ def decode_outliving(value: bytes) -> int:
 
 
 def check_identity(found: Identity, wanted: Identity) -> None:
-    """Raises Foreign with both sides, unless they agree; a store_id of 0 agrees with any."""
+    """Raises Foreign with both sides, unless they agree; a store_id of 0 agrees with any.
+
+    What the store has adopted is its own, and nobody else's to say.
+    """
     if wanted.store_id == 0:
         wanted = wanted._replace(store_id=found.store_id)
+    adopted = (found.membership, found.learning, found.retired)
+    wanted = wanted._replace(membership=adopted[0], learning=adopted[1], retired=adopted[2])
     differing = [
         f"{name} is {getattr(found, name)!r} here, asked for {getattr(wanted, name)!r}"
         for name in Identity._fields

@@ -74,6 +74,7 @@ class MemoryEngine:
             self._disk.snapshots.pop(section, None)
         self._disk.snapshots.update((s.section, encode_snapshot(s)) for s in batch.snapshots)
         self._disk.count = len(self._disk.records)
+        self._disk.identity = batch.identity or self._disk.identity
 
     def close(self) -> None:
         if not self._closed:

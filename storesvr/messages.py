@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from clustermap.errors import ReplicaFailed
 from seqsvr.v1 import store_pb2 as pb
+from storesvr.adoption import check_membership
 from storesvr.notices import merged
 from storesvr.port import Identity
 from storesvr.records import Record
@@ -17,18 +18,19 @@ def header_of(identity: Identity) -> pb.StoreHeader:
     )
 
 
-def check_header(header: pb.StoreHeader, identity: Identity) -> None:
-    """Raises ReplicaFailed FOREIGN, MEMBERSHIP."""
+def check_header(header: pb.StoreHeader, identity: Identity, *, counting: bool = True) -> None:
+    """Raises ReplicaFailed FOREIGN, MEMBERSHIP, LEARNING; counting: see adoption.py."""
+    check_home(header, identity)
+    check_membership(identity, header.membership, counting=counting)
+
+
+def check_home(header: pb.StoreHeader, identity: Identity) -> None:
+    """Raises ReplicaFailed FOREIGN."""
     if (header.cluster, header.set) != (identity.cluster, identity.set):
         raise ReplicaFailed(
             "FOREIGN",
             f"request for {header.cluster!r}/{header.set!r} at a store of "
             f"{identity.cluster!r}/{identity.set!r}",
-        )
-    if header.membership != identity.membership:
-        raise ReplicaFailed(
-            "MEMBERSHIP",
-            f"request of membership {header.membership} at a store of {identity.membership}",
         )
 
 
@@ -107,5 +109,7 @@ def info_response(replica: Replica, now_ns: int) -> pb.InfoResponse:
         boot_grace_ns=replica.boot_grace_left_ns(now_ns),
         out_of_quorum=replica.out_of_quorum,
         uid_limit=identity.uid_limit,
+        learning=identity.learning,
+        retired=identity.retired,
         leases=[pb.LeaseLeft(incarnation=i, left_ns=n) for i, n in replica.leases_left(now_ns)],
     )

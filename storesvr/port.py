@@ -10,10 +10,11 @@ from storesvr.records import Record, Snapshot
 
 
 class Identity(NamedTuple):
-    """Who a store is; written once, at its creation.
+    """Who a store is; written at its creation, and what follows store_id by Adopt.
 
     store_id: random, drawn at creation, 0 in what a caller asks for ("whichever it is");
-    section_size, uid_limit: the cluster's layout; membership: version of the Set's membership.
+    section_size, uid_limit: the cluster's layout; membership: version of the Set's membership;
+    learning, retired: not counted in it yet, or not any more.
     """
 
     cluster: str
@@ -23,14 +24,20 @@ class Identity(NamedTuple):
     uid_limit: int
     membership: int = 1
     store_id: int = 0
+    learning: bool = False
+    retired: bool = False
 
 
 class Batch(NamedTuple):
-    """What one commit writes. A section stands at most once in each of the three."""
+    """What one commit writes. A section stands at most once in each of the first three.
+
+    identity: the new one; None: it stays. Only its membership, learning and retired ever change.
+    """
 
     records: Sequence[Record]
     snapshots: Sequence[Snapshot] = ()
     dropped: Sequence[int] = ()  # sections whose snapshot row is deleted, if there is one
+    identity: Identity | None = None
 
 
 class Engine(Protocol):

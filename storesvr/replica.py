@@ -43,6 +43,7 @@ from typing import NamedTuple, NoReturn
 from clustermap.errors import ReplicaFailed
 from seqsvr.invariants import require
 from seqsvr.sections import Layout
+from storesvr.adoption import adopted
 from storesvr.bounds import MAX_SECTIONS, Bounds, Range, check_count, check_incarnation, malformed
 from storesvr.errors import CorruptRecord, EngineCorrupt
 from storesvr.leases import Leases
@@ -78,7 +79,9 @@ class Replica:
         self.bounds = Bounds(Layout(self.identity.section_size, self.identity.uid_limit))
         self.out_of_quorum = ""
         self._engine = engine
+        self._adopting = False
         self._max_ttl_ns = max_ttl_ns
+        self._grace_ns = max(boot_grace_ns, max_ttl_ns)
         self._leases = Leases(boot_now_ns=now_ns, boot_grace_ns=boot_grace_ns)
         self._notices = Notices()
         self._records: dict[int, Record] = {}  # staged, not committed
@@ -205,6 +208,23 @@ class Replica:
             self._stage(ours, new)
         return raised
 
+    def adopt(
+        self, membership: int, store_id: int, now_ns: int, *, learning: bool, retired: bool
+    ) -> None:
+        """Take over a version of the membership (adoption.py); in force at once, for all that is
+        staged or granted from now on. Raises ReplicaFailed FOREIGN, MALFORMED, MEMBERSHIP, CORRUPT.
+        """
+        self._check_in_quorum()
+        self._staging()
+        wanted = self.identity._replace(
+            membership=membership, store_id=store_id, learning=learning, retired=retired
+        )
+        new = adopted(self.identity, wanted, blank=not (self._known or self._records))
+        if new != self.identity:
+            self.identity = new
+            self._adopting = True
+            self._leases.grace_anew(now_ns + self._grace_ns)
+
     def take_staged(self) -> Batch:
         """Everything staged. Until `committed` nothing more may be staged."""
         self._staging()
@@ -214,12 +234,13 @@ class Replica:
             list(self._records.values()),
             [snapshot for _, snapshot in snapshots if snapshot is not None],
             [section for section, snapshot in snapshots if snapshot is None],
+            self.identity if self._adopting else None,
         )
 
     def committed(self) -> None:
         """What `take_staged` gave is durable."""
         require(self._committing, "a commit was taken before it ended")
-        self._committing = False
+        self._committing = self._adopting = False
         self._known.update(self._records)
         self._records.clear()
         self._snapshots.clear()

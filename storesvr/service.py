@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 
@@ -32,6 +32,8 @@ from storesvr.servicer import add_to_server
 __all__ = ["StoreService", "add_to_server", "open_service"]
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def open_service(
@@ -109,7 +111,6 @@ class StoreService:
         max_waiting: int = MAX_WAITING,
     ) -> None:
         self.metrics = StoreMetrics(registry or CollectorRegistry())
-        self.identity = replica.identity
         self.left_quorum = left_quorum
         self._replica = replica
         self._engine = engine
@@ -128,6 +129,11 @@ class StoreService:
         self.metrics.info.labels(
             identity.cluster, identity.set, identity.replica, hex64(identity.store_id)
         ).set(1)
+
+    @property
+    def identity(self) -> Identity:
+        """With the membership that is adopted by now."""
+        return self._replica.identity
 
     @property
     def out_of_quorum(self) -> str:
@@ -151,12 +157,12 @@ class StoreService:
         with self._request("Fence", request.header):
             ranges = messages.ranges(request)
             sections = sum(max(0, last - first + 1) for first, last, _ in ranges)
-            answer = await self._commits.submit(
+            answer = await self._submit(
+                request,
                 lambda: self._replica.fence(
                     ranges, self._now_ns(), through_seal=request.through_seal
                 ),
-                sections=sections,
-                size=request.ByteSize(),
+                sections,
             )
             self._refused("Fence", sum(not granted for _, granted in answer.entries))
             return messages.fence_response(self.identity.store_id, answer)
@@ -165,10 +171,8 @@ class StoreService:
         """Raise max_seq of sections."""
         with self._request("Raise", request.header):
             entries = [(e.section, e.epoch, e.max_seq) for e in request.entries]
-            refused = await self._commits.submit(
-                lambda: self._replica.raise_max(request.incarnation, entries),
-                sections=len(entries),
-                size=request.ByteSize(),
+            refused = await self._submit(
+                request, lambda: self._replica.raise_max(request.incarnation, entries), len(entries)
             )
             self._refused("Raise", len(refused))
             return pb.RaiseResponse(
@@ -179,10 +183,8 @@ class StoreService:
         """Give sections up."""
         with self._request("Release", request.header):
             entries = [(e.section, e.epoch, e.snapshot) for e in request.entries]
-            refused = await self._commits.submit(
-                lambda: self._replica.release(request.incarnation, entries),
-                sections=len(entries),
-                size=request.ByteSize(),
+            refused = await self._submit(
+                request, lambda: self._replica.release(request.incarnation, entries), len(entries)
             )
             self._refused("Release", len(refused))
             return pb.ReleaseResponse(
@@ -193,23 +195,20 @@ class StoreService:
         """Have nobody of this Set win sections that have gone to another."""
         with self._request("Seal", request.header):
             entries = [(e.section, e.epoch) for e in request.entries]
-            refused = await self._commits.submit(
-                lambda: self._replica.seal(entries),
-                sections=len(entries),
-                size=request.ByteSize(),
-            )
+            refused = await self._submit(request, lambda: self._replica.seal(entries), len(entries))
             return pb.SealResponse(
                 store_id=self.identity.store_id, refused=messages.epoch_ranges(refused)
             )
 
     async def put_at_least(self, request: pb.PutAtLeastRequest) -> pb.PutAtLeastResponse:
         """Raise records to those of another replica."""
-        with self._request("PutAtLeast", request.header):
+        with self._request("PutAtLeast", request.header, counting=False):
             entries = [messages.stored_record(record) for record in request.records]
-            raised = await self._commits.submit(
+            raised = await self._submit(
+                request,
                 lambda: self._replica.put_at_least(entries, with_promises=request.with_promises),
-                sections=len(entries),
-                size=request.ByteSize(),
+                len(entries),
+                counting=False,
             )
             return pb.PutAtLeastResponse(store_id=self.identity.store_id, raised=raised)
 
@@ -231,7 +230,7 @@ class StoreService:
 
     async def scan(self, request: pb.ScanRequest) -> pb.ScanResponse:
         """Records in order."""
-        with self._request("Scan", request.header):
+        with self._request("Scan", request.header, counting=False):
             found, following = self._replica.scan(
                 request.first,
                 request.last,
@@ -246,7 +245,7 @@ class StoreService:
 
     async def digest(self, request: pb.DigestRequest) -> pb.DigestResponse:
         """Digests of chunks of sections."""
-        with self._request("Digest", request.header):
+        with self._request("Digest", request.header, counting=False):
             chunks = self._replica.digest(request.first, request.last, request.chunk)
             return pb.DigestResponse(
                 store_id=self.identity.store_id,
@@ -259,22 +258,54 @@ class StoreService:
     async def info(self, request: pb.InfoRequest) -> pb.InfoResponse:
         """Identity and counters. Answers any membership, and also a request without a header."""
         header = request.header
-        if header.cluster or header.set:
-            header = pb.StoreHeader(
-                cluster=header.cluster, set=header.set, membership=self.identity.membership
-            )
-        else:
-            header = messages.header_of(self.identity)
-        with self._request("Info", header):
+        with self._answering("Info"):
+            if header.cluster or header.set:
+                messages.check_home(header, self.identity)
             return messages.info_response(self._replica, self._now_ns())
 
+    async def adopt(self, request: pb.AdoptRequest) -> pb.AdoptResponse:
+        """Take over a later version of the membership."""
+        header = request.header
+        with self._answering("Adopt"):
+            messages.check_home(header, self.identity)
+            await self._commits.submit(
+                lambda: self._replica.adopt(
+                    header.membership,
+                    request.store_id,
+                    self._now_ns(),
+                    learning=request.learning,
+                    retired=request.retired,
+                ),
+                sections=0,
+                size=request.ByteSize(),
+            )
+            return pb.AdoptResponse(store_id=self.identity.store_id)
+
+    async def _submit(
+        self, request: Any, stage: Callable[[], T], sections: int, *, counting: bool = True
+    ) -> T:
+        """What `stage` returns, unless another membership has been adopted by its turn."""
+
+        def staged() -> T:
+            messages.check_header(request.header, self.identity, counting=counting)
+            return stage()
+
+        return await self._commits.submit(staged, sections=sections, size=request.ByteSize())
+
     @contextmanager
-    def _request(self, rpc: str, header: pb.StoreHeader) -> Iterator[None]:
+    def _request(
+        self, rpc: str, header: pb.StoreHeader, *, counting: bool = True
+    ) -> Iterator[None]:
+        with self._answering(rpc):
+            messages.check_header(header, self.identity, counting=counting)
+            yield
+
+    @contextmanager
+    def _answering(self, rpc: str) -> Iterator[None]:
         outcome: Any = "cancelled"
         began_s = time.perf_counter()
         try:
             self._commits.check_open()
-            messages.check_header(header, self.identity)
             yield
             outcome = "ok"
         except ReplicaFailed as error:

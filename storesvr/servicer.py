@@ -32,6 +32,7 @@ STATUS: dict[str, grpc.StatusCode] = {
     "FOREIGN": _S.FAILED_PRECONDITION,
     "MEMBERSHIP": _S.FAILED_PRECONDITION,
     "BLANK": _S.FAILED_PRECONDITION,
+    "LEARNING": _S.FAILED_PRECONDITION,
     "CORRUPT": _S.DATA_LOSS,
     "OVERLOADED": _S.RESOURCE_EXHAUSTED,
     "MALFORMED": _S.INVALID_ARGUMENT,
@@ -57,6 +58,7 @@ def add_to_server(service: "StoreService", server: grpc.aio.Server) -> None:
         "Seal": (pb.SealRequest, service.seal),
         "PutAtLeast": (pb.PutAtLeastRequest, service.put_at_least),
         "Info": (pb.InfoRequest, service.info),
+        "Adopt": (pb.AdoptRequest, service.adopt),
     }
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         name: grpc.unary_unary_rpc_method_handler(_handler(name, kind, method))
@@ -67,7 +69,8 @@ def add_to_server(service: "StoreService", server: grpc.aio.Server) -> None:
 
 def refusal(failed: ReplicaFailed) -> status_pb2.Status:
     """The rich status of a refused request."""
-    info = error_details_pb2.ErrorInfo(reason=failed.reason, domain=DOMAIN)
+    metadata = {"membership": str(failed.membership)} if failed.membership else {}
+    info = error_details_pb2.ErrorInfo(reason=failed.reason, domain=DOMAIN, metadata=metadata)
     code = STATUS.get(failed.reason, grpc.StatusCode.INTERNAL)
     status = status_pb2.Status(code=status_code(code), message=failed.text)
     status.details.add().Pack(info)

@@ -79,6 +79,20 @@ def status_code(status: grpc.StatusCode) -> int:
     return int(code_pb2.Code.Value(status.name))
 
 
+def membership_of(error: grpc.RpcError) -> int:
+    """The version of its membership that a StoreSvr replica names in a refusal; 0: none."""
+    try:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    except ValueError:
+        return 0
+    for detail in status.details if status is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == DOMAIN:
+            named = info.metadata.get("membership", "")
+            return int(named) if named.isascii() and named.isdecimal() else 0
+    return 0
+
+
 def reason_of(error: grpc.RpcError) -> tuple[str | None, alloc_pb2.RoutingTable | None]:
     """ErrorInfo reason and attached table of a failed unary call; (None, None) if not ours."""
     try:

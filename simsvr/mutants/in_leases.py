@@ -16,8 +16,8 @@ LEASE_BUGS = (
         (
             Hunk(
                 RENEWAL,
-                "        self._lease.granted(index, sent_ns)\n",
-                "        self._lease.granted(index, self._clock.now_ns())\n",
+                "        self._grants.granted(index, sent_ns)\n",
+                "        self._grants.granted(index, self._clock.now_ns())\n",
             ),
         ),
     ),
@@ -28,8 +28,8 @@ LEASE_BUGS = (
         (
             Hunk(
                 LEASE,
-                "sorted(self._until, reverse=True)[self.need - 1]",
-                "max(self._until)",
+                "sorted(u for i, u in enumerate(until) if members >> i & 1)[-need]",
+                "max(u for i, u in enumerate(until) if members >> i & 1 and need)",
             ),
         ),
     ),
@@ -40,8 +40,8 @@ LEASE_BUGS = (
         (
             Hunk(
                 LEASE,
-                "        self._margin_ns = int(2 * max_drift * ttl_ns) + 1\n",
-                "        self._margin_ns = 0\n",
+                "        self.margin_ns = int(2 * max_drift * ttl_ns) + 1\n",
+                "        self.margin_ns = 0\n",
             ),
         ),
     ),
@@ -90,8 +90,8 @@ LEASE_BUGS = (
             Hunk(LEASE, "                highest[section] = epoch\n", ""),
             Hunk(
                 LEASE,
-                '"deadline_ns", "need", "ttl_ns")',
-                '"deadline_ns", "need", "stopped", "ttl_ns")',
+                '("deadline_ns", "margin_ns", "ttl_ns")',
+                '("deadline_ns", "margin_ns", "stopped", "ttl_ns")',
             ),
             Hunk(
                 LEASE,

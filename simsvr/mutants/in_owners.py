@@ -20,8 +20,8 @@ OWNERS = (
         (
             Hunk(
                 RAISING,
-                "flight = _Flight(batch, len(self._replicas), self._w, now_ns)",
-                "flight = _Flight(batch, len(self._replicas), self._w - 1, now_ns)",
+                "Ballot(self.sections, asked.write)",
+                "Ballot(self.sections, tuple(g._replace(need=g.need - 1) for g in asked.write))",
             ),
         ),
     ),
@@ -33,8 +33,8 @@ OWNERS = (
         (
             Hunk(
                 ACQUISITION,
-                "        self._tally = Tally(n, r)\n",
-                "        self._tally = Tally(n, r - 1)\n",
+                "        self._tally = Tally(groups)\n",
+                "        self._tally = Tally(tuple(g._replace(need=g.need - 1) for g in groups))\n",
             ),
         ),
     ),

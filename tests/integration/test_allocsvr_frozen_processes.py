@@ -104,7 +104,7 @@ async def store_id(wire: GrpcReplica) -> int:
 
 
 def granting(member: Member) -> list[int]:
-    return member.node._renewal._replicas.granting
+    return member.node.membership.current.replicas.granting
 
 
 async def seconds_until(holds: Callable[[], object]) -> float:

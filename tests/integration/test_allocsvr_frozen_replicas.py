@@ -178,7 +178,7 @@ async def test_what_is_on_its_way_when_a_replica_is_ejected_has_an_unknown_outco
         frozen = node.links[1]
         frozen.hang()
         request = pb.ScanRequest(first=0, last=0)
-        replicas = node.node._renewal._replicas
+        replicas = node.node.membership.current.replicas
         answer = await replicas.ask_one(1, lambda _, replica: replica.scan(request))
         assert isinstance(answer, ReplicaFailed)
         assert answer.reason == "UNREACHABLE"

@@ -267,7 +267,7 @@ async def test_a_deposed_owner_that_goes_writes_nothing_that_counts(box: Box) ->
         before = await box.document()
         for link in a.links:
             link.heal()
-        a.node._renewal._on_promise = lambda *promise: None
+        a.node.membership.renewal._on_promise = lambda *promise: None
         await eventually(a.holds_lease)
         await going.drain(20)
         assert any(link.done["release"] for link in a.links), "it never said good-bye"

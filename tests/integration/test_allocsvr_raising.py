@@ -7,12 +7,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from allocsvr import raising
+from allocsvr.generation import Generation
 from allocsvr.metrics import Metrics
 from allocsvr.raising import Raising
 from allocsvr.replicas import Replicas
 from allocsvr.section import Section, State
 from cluster_in_a_box import eventually
 from clustermap.clock import BootClock
+from clustermap.membership import one_group
 from seqsvr.v1 import store_pb2 as pb
 
 LONG_S = 60.0
@@ -34,17 +36,25 @@ class World:
 
     def __init__(self, spawn: Callable[..., object]) -> None:
         self.replica = Replica()
+        replicas = Replicas([self.replica], spawn, LONG_S, LONG_S)  # type: ignore[list-item]
+        header = pb.StoreHeader(membership=1)
+        self.generation = Generation(header, replicas, one_group(1, 1), one_group(1, 1))
+        self.overtaken: list[int] = []
         self.raising = Raising(
             BootClock(),
-            Replicas([self.replica], spawn, LONG_S, LONG_S),  # type: ignore[list-item]
-            1,
-            pb.StoreHeader(),
+            lambda: self.generation,
             1,
             lambda section, max_seq: section.raised(max_seq),
             lambda _first, _last, _epoch: None,
             lambda _section: None,
+            lambda sections: self.lose(sections),
             Metrics(CollectorRegistry()),
         )
+
+    def lose(self, sections: list[Section]) -> None:
+        for section in sections:
+            section.lose()
+        self.overtaken += [section.id for section in sections]
 
     def section(self, number: int, state: State = State.SERVING) -> Section:
         """One whose window is 1,000 numbers."""
@@ -116,3 +126,18 @@ async def test_a_full_request_does_not_wait_to_get_fuller(
         await some_turns()
     await eventually(lambda: len(world.replica.requests) > 1)
     assert world.replica.requests == [[0], [1, 2]]
+
+
+async def test_a_first_raise_is_not_sent_under_another_membership_than_the_fence(
+    world: World,
+) -> None:
+    """Rule 4: such a section is won anew; one that is served goes on under the new membership."""
+    await world.begin()
+    header = pb.StoreHeader(membership=2)
+    world.generation = world.generation._replace(header=header)
+    served, fenced = world.section(1), world.section(2, State.RAISING)
+    world.raising.want(served)
+    world.raising.want(fenced)
+    await eventually(lambda: [1] in world.replica.requests)
+    assert world.overtaken == [2]
+    assert not any(2 in request for request in world.replica.requests)

@@ -29,7 +29,7 @@ async def box(tmp_path: Path) -> AsyncIterator[Box]:
 def repairs(member: Member) -> Repairing:
     """Rounds at a test's word, over the node's own replicas."""
     node = member.node
-    replicas = node._renewal._replicas
+    replicas = node.membership.current.replicas
     return Repairing(BootClock(), replicas, node._header, node.ledger, node.metrics, 0.1)
 
 
@@ -128,7 +128,7 @@ async def test_a_replica_that_is_not_counted_is_neither_read_nor_written(
             blank = opened(Disk(box.disks[1].identity._replace(store_id=77)))
             await box.stores[1].aclose()
             box.stores[1] = node.links[1].target = blank
-        await eventually(lambda: node.node._renewal._replicas.granting == [0, 2])
+        await eventually(lambda: node.node.membership.current.replicas.granting == [0, 2])
         asked = [node.links[1].calls[method] for method in (*READING, "put_at_least")]
         assert await repairs(node).round() == 0
         assert [node.links[1].calls[m] for m in (*READING, "put_at_least")] == asked

@@ -132,7 +132,7 @@ async def test_a_deposed_owner_that_drains_writes_nothing_that_counts(box: Box) 
         await caller.next(a, 5, 50)
         a.node._reconcile = _deaf  # type: ignore[method-assign]
         a.node.promise = lambda first, last, epoch: None  # type: ignore[method-assign]
-        a.node._renewal._on_promise = lambda first, last, epoch: None
+        a.node.membership.renewal._on_promise = lambda first, last, epoch: None
         cut_off(a)
         await box.own(b, 0, 0)
         await caller.next(b, 5, 250)

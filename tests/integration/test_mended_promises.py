@@ -123,7 +123,7 @@ async def test_sections_whose_release_is_refused_are_abandoned_and_the_promise_i
     async with box.node(lease_ttl_s=30.0) as a:
         await box.own(a)
         await raised_everywhere(box, a)
-        a.node._renewal._on_promise = lambda *promise: None  # only the refusals tell
+        a.node.membership.renewal._on_promise = lambda *promise: None  # only the refusals tell
         await box.promise(1, 9)
         await box.promise(2, 9)
         await a.node.drain()
@@ -140,7 +140,7 @@ async def test_a_release_refused_by_one_replica_of_three_is_one_and_the_promise_
     async with box.node(lease_ttl_s=30.0) as a:
         await box.own(a, 0, 0)
         await raised_everywhere(box, a)
-        a.node._renewal._on_promise = lambda *promise: None
+        a.node.membership.renewal._on_promise = lambda *promise: None
         await box.promise(0, 9, 1)
         await a.node.drain()
         assert (events(a, "released"), events(a, "abandoned")) == (1, 0)

@@ -98,6 +98,23 @@ def test_snapshots_are_replaced_and_dropped_with_the_records(engine: Engine) -> 
     assert list(engine.read_snapshots([1, 2])) == [Snapshot(1, 4, b"four"), None]
 
 
+def test_what_was_adopted_is_committed_alone_or_with_records_and_outlives_a_reopening(
+    engine: Engine, opener: Opener
+) -> None:
+    learning = IDENTITY._replace(membership=2, learning=True)
+    engine.commit(Batch([], identity=learning))
+    assert engine.identity == learning
+    engine.close()
+    again = opener()
+    assert (again.identity, again.load()) == (learning, [])
+    counted = IDENTITY._replace(membership=2)
+    again.commit(Batch([Record(1, 1)], identity=counted))
+    again.commit(Batch([Record(2, 1)]))
+    again.close()
+    last = opener()
+    assert (last.identity, len(last.load())) == (counted, 2)
+
+
 def test_nothing_is_committed_before_load(opener: Opener) -> None:
     with pytest.raises(BrokenInvariant):
         opener().commit(Batch([Record(1)]))

@@ -287,6 +287,68 @@ async def test_a_request_for_somebody_else_is_refused_by_every_method(
         assert (await refused(call)).reason == reason
 
 
+def adopt(version: int, *, learning: bool = False, retired: bool = False) -> pb.AdoptRequest:
+    header = pb.StoreHeader(cluster="c1", set="set-0", membership=version)
+    return pb.AdoptRequest(header=header, store_id=7, learning=learning, retired=retired)
+
+
+async def test_what_waits_for_the_disk_is_refused_if_another_membership_came_before_it(
+    world: World,
+) -> None:
+    """Rule 1: once Adopt is answered, nothing of the version before is acknowledged any more."""
+    stuck = await world.stuck()
+    adopted = asyncio.create_task(world.service.adopt(adopt(2)))
+    await asyncio.sleep(0)
+    late = asyncio.create_task(world.service.raise_max(raising(A, (0, 1, 9))))
+    await asyncio.sleep(0)
+    world.engine.gate.set()
+    await asyncio.gather(stuck, adopted)
+    failed = await refused(late)
+    assert (failed.reason, failed.membership) == ("MEMBERSHIP", 2)
+    assert world.disk.identity.membership == 2
+    assert (await refused(world.service.renew(renew(A)))).membership == 2
+
+
+async def test_a_replica_that_adopts_reports_boot_grace_anew(world: World) -> None:
+    header = pb.StoreHeader(cluster="c1", set="set-0", membership=2)
+    before = await world.service.fence(fence(0, 0, 1))
+    assert before.boot_grace_ns == 0
+    await world.service.adopt(adopt(2))
+    asked = pb.FenceRequest(header=header, ranges=[pb.EpochRange(first=0, last=0, epoch=2)])
+    assert (await world.service.fence(asked)).boot_grace_ns == 60 * S
+
+
+async def test_a_learner_is_read_and_written_and_not_counted_and_one_that_retired_is_neither(
+    world: World,
+) -> None:
+    header = pb.StoreHeader(cluster="c1", set="set-0", membership=2)
+    await world.service.adopt(adopt(2, learning=True))
+    for call in (
+        world.service.fence(pb.FenceRequest(header=header)),
+        world.service.raise_max(pb.RaiseRequest(header=header)),
+        world.service.release(pb.ReleaseRequest(header=header)),
+        world.service.renew(pb.RenewRequest(header=header)),
+    ):
+        assert (await refused(call)).reason == "LEARNING"
+    await world.service.put_at_least(pb.PutAtLeastRequest(header=header))
+    await world.service.scan(pb.ScanRequest(header=header, last=9))
+    assert (await world.service.info(pb.InfoRequest())).learning
+    assert (await refused(world.service.adopt(adopt(3)))).reason == "MEMBERSHIP"
+    await world.service.adopt(adopt(2))
+    await world.service.raise_max(pb.RaiseRequest(header=header, incarnation=A))
+    await world.service.adopt(adopt(3, retired=True))
+    later = pb.StoreHeader(cluster="c1", set="set-0", membership=3)
+    assert (await refused(world.service.scan(pb.ScanRequest(header=later)))).reason == "MEMBERSHIP"
+    assert (await world.service.info(pb.InfoRequest())).retired
+
+
+async def test_adopt_is_for_the_store_that_it_names(world: World) -> None:
+    foreign = adopt(2)
+    foreign.store_id = 8
+    assert (await refused(world.service.adopt(foreign))).reason == "FOREIGN"
+    assert (await refused(world.service.adopt(pb.AdoptRequest(store_id=7)))).reason == "FOREIGN"
+
+
 async def test_info_answers_any_membership_but_no_other_cluster(world: World) -> None:
     for header in (None, HEADER, pb.StoreHeader(cluster="c1", set="set-0", membership=9)):
         info = await world.service.info(pb.InfoRequest(header=header))

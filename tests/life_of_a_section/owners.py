@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from allocsvr.acquisition import Acquisition, FenceAnswer, Stage
-from allocsvr.lease import Lease
+from allocsvr.lease import Grants, Lease
 from allocsvr.ledger import Ledger
 from allocsvr.quorum import Outcome, Tally
 from allocsvr.section import Section, State
 from allocsvr.snapshot import decode, encode
 from clustermap.errors import ReplicaFailed
+from clustermap.membership import one_group
 from life_of_a_section.messages import Answer, Fence, Kind, Raise, Release, Renew
 from life_of_a_section.stores import SECTION, SIZE, TTL
 from seqsvr.sections import Layout
@@ -35,7 +36,8 @@ class Owner:
         snapshot: Callable[[int, int], bytes | None],
     ) -> None:
         self.incarnation = incarnation
-        self.lease = Lease(N, W, TTL, MAX_DRIFT)
+        self.lease = Lease(TTL, MAX_DRIFT)
+        self.grants = Grants(self.lease, one_group(N, W))
         self.ledger = Ledger(Layout(SIZE, SIZE), self.lease)
         self.attempt: Acquisition | None = None
         self.now = now
@@ -69,7 +71,7 @@ class Owner:
             self.ledger.lose(held)
         self._begun = epoch
         self._hungry = False
-        self.attempt = Acquisition(SECTION, epoch, self.incarnation, N, R)
+        self.attempt = Acquisition(SECTION, epoch, self.incarnation, one_group(N, R))
         self._ask_all(Fence(self.incarnation, epoch))
 
     def renew(self) -> None:
@@ -127,7 +129,7 @@ class Owner:
         self._hungry = False
         target = held.target(self.now())
         ids = self._ask_all(Raise(self.incarnation, held.epoch, target))
-        self._flight = ids, Tally(N, W), target
+        self._flight = ids, Tally(one_group(N, W)), target
 
     def _release(self, section: Section) -> None:
         self._leaving = None
@@ -206,7 +208,7 @@ class Owner:
         for first, last, epoch in promises:
             self.ledger.promise(first, last, epoch)
         self._since[answer.store] = version, answer.store + 1
-        self.lease.granted(answer.store, kind.sent_ns)
+        self.grants.granted(answer.store, kind.sent_ns)
 
     def _promised(self, answer: Answer) -> bool:
         """Whether a raise or release was refused; what stands against it is noted."""

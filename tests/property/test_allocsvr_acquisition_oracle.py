@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allocsvr.acquisition import Acquisition, FenceAnswer, Stage
+from clustermap.membership import one_group
 
 ME, OTHERS = 7, (8, 9)
 EPOCH = 20
@@ -94,7 +95,7 @@ def test_an_attempt_ends_as_the_protocol_tells_it(
 ) -> None:
     n, r, events = history
     expected = told(n, r, events)
-    made = Acquisition(4, EPOCH, ME, n, r)
+    made = Acquisition(4, EPOCH, ME, one_group(n, r))
     for count, event in enumerate(events, 1):
         if event.answer is None:
             stage = made.failed(event.replica)

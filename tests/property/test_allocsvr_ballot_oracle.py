@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allocsvr.quorum import Ballot, Outcome, Tally
+from clustermap.membership import one_group
 
 QUESTIONS = range(4)
 ANSWERS = st.tuples(st.booleans(), st.sets(st.sampled_from([*QUESTIONS, 99])))
@@ -23,8 +24,8 @@ def test_each_question_is_decided_as_if_it_had_been_asked_alone(
     drawn: tuple[int, int, list[tuple[int, bool, set[int]]]],
 ) -> None:
     n, need, answers = drawn
-    ballot = Ballot(QUESTIONS, n, need)
-    alone = {question: Tally(n, need) for question in QUESTIONS}
+    ballot = Ballot(QUESTIONS, one_group(n, need))
+    alone = {question: Tally(one_group(n, need)) for question in QUESTIONS}
     for replica, usable, refused in answers:
         expected = {
             question: tally.vote(replica, usable and question not in refused)
@@ -40,7 +41,7 @@ def test_each_question_is_decided_as_if_it_had_been_asked_alone(
 @given(st.integers(1, 5), st.data())
 def test_a_tally_is_decided_by_the_first_votes_of_its_replicas(n: int, data: st.DataObject) -> None:
     need = data.draw(st.integers(1, n))
-    tally = Tally(n, need)
+    tally = Tally(one_group(n, need))
     first: dict[int, bool] = {}
     expected = Outcome.PENDING
     for replica, usable in data.draw(st.lists(st.tuples(st.integers(0, n - 1), st.booleans()))):

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from allocsvr.lease import Lease, Promises, wait_ns
+from allocsvr.lease import Grants, Lease, Promises
+from clustermap.drift import wait_ns
+from clustermap.membership import one_group
 from storesvr.leases import Leases
 
 TICK = 100
@@ -34,7 +36,8 @@ class LeaseInTrueTime(RuleBasedStateMachine):
         self.rates = [100 + percent * sign for sign in wrong]  # successor, owner, replicas
         self.ttl = ticks * TICK
         self.true = 0
-        self.lease = Lease(n, self.w, self.ttl, self.drift)
+        self.lease = Lease(self.ttl, self.drift)
+        self.grants = Grants(self.lease, one_group(n, self.w))
         self.stores = [self.booted(store) for store in range(n)]
         self.asked: list[tuple[int, int]] = []  # replica, sent by the owner's clock
         self.granted: list[tuple[int, int]] = []  # on their way back
@@ -82,7 +85,7 @@ class LeaseInTrueTime(RuleBasedStateMachine):
 
     def count(self, store: int, sent: int) -> None:
         before = self.lease.deadline_ns
-        self.lease.granted(store, sent)
+        self.grants.granted(store, sent)
         self.counted.append((store, sent))
         assert self.lease.deadline_ns >= before
 

@@ -11,9 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from allocsvr.lease import Lease
+from allocsvr.lease import Grants, Lease
 from allocsvr.ledger import Ledger
 from allocsvr.section import Section, State
+from clustermap.membership import one_group
 from seqsvr.sections import MAX_COUNT, Layout
 
 TTL = 1_000
@@ -39,7 +40,7 @@ class Node(RuleBasedStateMachine):
         super().__init__()
         self.now = 10
         self.until = 0
-        self.ledger = Ledger(Layout(SIZE, SIZE * SECTIONS), Lease(1, 1, TTL, 0.01))
+        self.ledger = Ledger(Layout(SIZE, SIZE * SECTIONS), Lease(TTL, 0.01))
         self.rows: dict[int, Row] = {}
         self.lost: list[Section] = []
         self.promised: dict[int, int] = {}
@@ -48,7 +49,7 @@ class Node(RuleBasedStateMachine):
 
     @initialize(vector_from=st.sampled_from([1, 1, 3, 100]), serving=st.integers(0, SECTIONS))
     def begin(self, vector_from: int, serving: int) -> None:
-        """vector_from: batches are tried as a whole; serving: so many sections from the start on."""
+        """vector_from: as of Ledger; serving: so many sections from the start on."""
         self.ledger.vector_from = vector_from
         for number in range(serving):
             self.admit(number, 1)
@@ -130,7 +131,7 @@ class Node(RuleBasedStateMachine):
     def time_passes(self, passed: int, renewed: bool) -> None:
         self.now += passed
         if renewed:
-            self.ledger.lease.granted(0, self.now)
+            Grants(self.ledger.lease, one_group(1, 1)).granted(0, self.now)
             self.until = self.now + TTL - MARGIN
 
     @rule(number=IDS, wanted=st.booleans(), acquiring=st.booleans())

@@ -10,10 +10,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from allocsvr.lease import Lease
+from allocsvr.lease import Grants, Lease
 from allocsvr.ledger import Ledger
 from allocsvr.section import Section, State
 from allocsvr.snapshot import decode, encode
+from clustermap.membership import one_group
 from seqsvr.sections import Layout
 
 S = 10**9
@@ -50,8 +51,8 @@ class Owners(RuleBasedStateMachine):
     def begin(self, found: int, snapshot: bytes | None, ready: bool) -> None:
         self.epoch += 1
         self.found = found
-        self.lease = Lease(1, 1, 100 * S, 0.01)
-        self.lease.granted(0, self.now_ns)
+        self.lease = Lease(100 * S, 0.01)
+        Grants(self.lease, one_group(1, 1)).granted(0, self.now_ns)
         self.ledger = Ledger(Layout(SIZE, 10 * SIZE), self.lease, self.vector_from)
         base, pages = found, None
         if snapshot is not None:
@@ -208,7 +209,7 @@ class Owners(RuleBasedStateMachine):
     @rule(calls=CALLS)
     def one_raise_is_enough(self, calls: list[tuple[int, int]]) -> None:
         """A call that waits is answered by the next raise that succeeds."""
-        self.lease.granted(0, self.now_ns)
+        Grants(self.lease, one_group(1, 1)).granted(0, self.now_ns)
         for uid, count in calls:
             self.wanted = max(self.wanted, self.section.current(uid - SIZE)[0] + count)
             answers = self.ledger.next_batch([uid], [count], self.now_ns)
@@ -228,7 +229,7 @@ class Owners(RuleBasedStateMachine):
     def pass_time(self, seconds: int, renewed: bool) -> None:
         self.now_ns += seconds * S
         if renewed:
-            self.lease.granted(0, self.now_ns)
+            Grants(self.lease, one_group(1, 1)).granted(0, self.now_ns)
 
     @rule(step=st.integers(1, 30))
     def change_step(self, step: int) -> None:

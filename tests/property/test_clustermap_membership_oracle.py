@@ -95,7 +95,7 @@ def test_two_quorums_of_adjacent_versions_always_meet(joint: SetSpec) -> None:
 def test_what_the_old_ones_knew_is_known_to_every_quorum_of_the_new(
     joint: SetSpec, data: st.DataObject
 ) -> None:
-    """Raised at W and promised at R (and by the raise at W): whatever store the copy has reached."""
+    """Raised at W, promised at R and by the raise at W: whatever stores the copy has reached."""
     before, _, after = three(joint)
     old, new = ids(before.replicas), ids(after.replicas)
     filled = data.draw(st.sampled_from([s for s in subsets(new) if is_filled(joint, s)]))

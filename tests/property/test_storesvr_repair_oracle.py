@@ -222,17 +222,31 @@ def test_refusals_reach_the_caller_section_by_section(refused: dict[int, int]) -
 NAMES = st.sampled_from(["a", "b"])
 
 
-@given(NAMES, NAMES, NAMES, NAMES, st.integers(1, 2), st.integers(1, 2))
+STANDINGS = st.sampled_from([(False, False), (True, False), (False, True)])
+
+
+@given(NAMES, NAMES, NAMES, NAMES, st.integers(1, 2), st.integers(1, 2), STANDINGS)
 def test_a_request_is_answered_only_by_the_store_that_it_is_for(
-    cluster: str, other: str, name: str, another: str, here: int, there: int
+    cluster: str,
+    other: str,
+    name: str,
+    another: str,
+    here: int,
+    there: int,
+    standing: tuple[bool, bool],
 ) -> None:
-    store = Identity(cluster, name, "r", 10, 95, here, 5)
+    store = Identity(cluster, name, "r", 10, 95, here, 5, *standing)
     header = header_of(Identity(other, another, "r", 10, 95, there))
     if (cluster, name) != (other, another):
         with pytest.raises(ReplicaFailed, match="FOREIGN"):
             check_header(header, store)
-    elif here != there:
-        with pytest.raises(ReplicaFailed, match="MEMBERSHIP"):
+    elif here != there or store.retired:
+        with pytest.raises(ReplicaFailed, match="MEMBERSHIP") as caught:
+            check_header(header, store, counting=False)
+        assert caught.value.membership == here
+    elif store.learning:
+        check_header(header, store, counting=False)
+        with pytest.raises(ReplicaFailed, match="LEARNING"):
             check_header(header, store)
     else:
         check_header(header, store)

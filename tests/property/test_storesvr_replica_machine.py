@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from clustermap.errors import ReplicaFailed
 from storesvr.memory import Disk, MemoryEngine
 from storesvr.port import Identity
 from storesvr.records import Record
@@ -56,6 +57,7 @@ class ReplicaAgainstDictionary(RuleBasedStateMachine):
         self.durable = {section: Row() for section in range(4)}
         self.holders = {who: Holder() for who in (1, 2, 3)}
         self.leases: dict[int, int] = {}
+        self.standing = self.durable_standing = (1, False, False)  # membership, learning, retired
         self.seen_max = dict.fromkeys(range(4), 0)
         self.committing = False
         self.boot()
@@ -130,6 +132,33 @@ class ReplicaAgainstDictionary(RuleBasedStateMachine):
         else:
             assert refused == {}
             row.released, row.snapshot = True, snapshot
+
+    @staging
+    @rule(step=st.integers(-1, 2), learning=st.booleans(), retired=st.booleans())
+    def adopt(self, step: int, learning: bool, retired: bool) -> None:
+        """In force at once; durable with the next commit, and with whatever else that has."""
+        version, was_learning, was_retired = self.standing
+        wanted = (version + step, learning, retired)
+        blank = all(row == Row() for row in self.rows.values())
+        if (learning and retired) or version + step < 1:
+            verdict = "MALFORMED"
+        elif step < 0:
+            verdict = "MEMBERSHIP"
+        elif step > 0:
+            verdict = "MEMBERSHIP" if was_learning and not (learning or retired) else ""
+        elif wanted == self.standing or (learning and (blank or was_retired)):
+            verdict = ""
+        else:
+            verdict = "" if was_learning and not retired else "MEMBERSHIP"
+        try:
+            self.replica.adopt(version + step, 7, self.now, learning=learning, retired=retired)
+        except ReplicaFailed as failed:
+            assert failed.reason == verdict
+            return
+        assert verdict == ""
+        if wanted != self.standing:
+            self.standing = wanted
+            self.boot_at = self.now
 
     @staging
     @rule(section=SECTIONS, snapshot=st.binary(max_size=2), more=st.integers(0, 50))
@@ -219,6 +248,7 @@ class ReplicaAgainstDictionary(RuleBasedStateMachine):
         self.engine.commit(self.batch)
         self.replica.committed()
         self.durable = {section: replace(row) for section, row in self.rows.items()}
+        self.durable_standing = self.standing
         self.committing = False
 
     @rule(told=st.integers(0, 3))
@@ -227,6 +257,7 @@ class ReplicaAgainstDictionary(RuleBasedStateMachine):
         if told:
             self.renew(told, 1)
         self.rows = {section: replace(row) for section, row in self.durable.items()}
+        self.standing = self.durable_standing
         self.boot()
 
     @precondition(lambda self: self.committing)
@@ -234,7 +265,14 @@ class ReplicaAgainstDictionary(RuleBasedStateMachine):
     def crash_after_the_commit(self) -> None:
         self.engine.commit(self.batch)
         self.durable = {section: replace(row) for section, row in self.rows.items()}
+        self.durable_standing = self.standing
         self.boot()
+
+    @invariant()
+    def what_was_adopted_is_in_force_and_what_was_committed_is_stored(self) -> None:
+        ours, stored = self.replica.identity, self.engine.identity
+        assert (ours.membership, ours.learning, ours.retired) == self.standing
+        assert (stored.membership, stored.learning, stored.retired) == self.durable_standing
 
     @invariant()
     def what_is_stored_is_what_was_committed(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from allocsvr.acquisition import Acquisition, FenceAnswer, Stage
 from cluster_in_a_box.fencing import answer, refused
+from clustermap.membership import one_group
 
 ME, OTHER, THIRD = 7, 8, 9
 EPOCH = 20
@@ -15,7 +16,7 @@ S = 10**9
 
 
 def attempt(n: int = 3, r: int = 2) -> Acquisition:
-    return Acquisition(4, EPOCH, ME, n, r)
+    return Acquisition(4, EPOCH, ME, one_group(n, r))
 
 
 def fenced(made: Acquisition, *answers: FenceAnswer, at_ns: int = 0) -> Acquisition:

@@ -151,11 +151,12 @@ def test_where_no_addresses_are_left_that_is_said_and_what_there_is_goes_on() ->
 import resource
 from allocsvr.counters import Counters
 from allocsvr.ledger import Ledger
-from allocsvr.lease import Lease
+from allocsvr.lease import Grants, Lease
+from clustermap.membership import one_group
 from allocsvr.section import Section
 from seqsvr.sections import Layout
-lease = Lease(1, 1, 10**9, 0.01)
-lease.granted(0, 0)
+lease = Lease(10**9, 0.01)
+Grants(lease, one_group(1, 1)).granted(0, 0)
 ledger = Ledger(Layout(), lease)
 for number in range(600):
     section = Section(

@@ -25,7 +25,7 @@ class Told:
     def __init__(self) -> None:
         self.claims: list[int] = []
         self.spent: dict[int, int] = {}
-        self.ledger = Ledger(Layout(), Lease(1, 1, 2 * 10**9, 0.01))
+        self.ledger = Ledger(Layout(), Lease(2 * 10**9, 0.01))
         self.moving = Moving(
             cast(Any, None), cast(Any, None), "s", 1, self.ledger, *cast(Any, [None] * 3)
         )

@@ -2,10 +2,11 @@
 
 import pytest
 
-from allocsvr.lease import Lease
+from allocsvr.lease import Grants, Lease
 from allocsvr.ledger import VECTOR_FROM, Answers, Ledger
 from allocsvr.section import Section, State
 from allocsvr.winning import ranges
+from clustermap.membership import one_group
 from seqsvr.invariants import BrokenInvariant
 from seqsvr.sections import MAX_COUNT, UID_LIMIT, Layout
 
@@ -19,8 +20,8 @@ class Node:
 
     def __init__(self, layout: Layout | None = None, vector_from: int = VECTOR_FROM) -> None:
         self.layout = layout or Layout(SIZE, 10 * SIZE)
-        lease = Lease(1, 1, 2 * S, 0.01)
-        lease.granted(0, 0)
+        lease = Lease(2 * S, 0.01)
+        Grants(lease, one_group(1, 1)).granted(0, 0)
         self.ledger = Ledger(self.layout, lease, vector_from)
         self.hungry: list[int] = []
 
@@ -90,7 +91,7 @@ def test_a_lease_that_ran_out_stops_it_to_the_nanosecond_lease_1(node: Node) -> 
     assert node.why(305, deadline) == "LEASE_EXPIRED"
     node.ledger.why_lapsed = lambda: "STORE_UNAVAILABLE"
     assert node.why(305, deadline) == "STORE_UNAVAILABLE"
-    node.ledger.lease.granted(0, 10 * S)
+    Grants(node.ledger.lease, one_group(1, 1)).granted(0, 10 * S)
     assert node.next(305, now_ns=11 * S).seqs == [2]
 
 

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from allocsvr.lease import Lease
+from allocsvr.generation import Generation
+from allocsvr.lease import Grants, Lease
 from allocsvr.metrics import Metrics
-from allocsvr.renewal import Renewal
+from allocsvr.renewal import Heard, Renewal
 from allocsvr.replicas import Replicas
 from cluster_in_a_box import JumpingClock
 from clustermap.errors import ReplicaFailed
+from clustermap.membership import one_group
 from seqsvr.v1 import store_pb2 as pb
 
 S = 10**9
@@ -39,16 +41,18 @@ class Round:
     def __init__(self, n: int = 1, w: int = 1) -> None:
         self.clock = JumpingClock()
         self.replicas = [Replica(self.clock) for _ in range(n)]
-        self.lease = Lease(n, w, 2 * S, 0.01)
+        self.lease = Lease(2 * S, 0.01)
         self.heard: list[tuple[int, int, int, bool]] = []
         self.asked_of = Replicas(self.replicas, lambda work: None, 5.0, 5.0)  # type: ignore[arg-type]
+        header, groups = pb.StoreHeader(cluster="c", set="set-0", membership=1), one_group(n, w)
         self.renewal = Renewal(
             self.clock,
-            self.asked_of,
-            pb.StoreHeader(cluster="c", set="set-0", membership=1),
+            Generation(header, self.asked_of, groups, groups),
             7,
-            self.lease,
+            Grants(self.lease, groups),
+            Heard(),
             self.promise,
+            lambda: None,
             Metrics(CollectorRegistry()),
         )
 
@@ -182,11 +186,11 @@ async def test_a_store_that_has_forgotten_promises_is_not_counted_any_more_nrw_2
 
 async def test_waiting_for_a_quorum_ends_with_the_grant_that_completes_it() -> None:
     three = Round(3, 2)
-    waiting = asyncio.create_task(three.asked_of.reachable(2))
+    waiting = asyncio.create_task(three.asked_of.reachable(one_group(3, 2)))
     for index in (0, 2):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert not waiting.done()
         await three.renewal.once(index)
     await asyncio.wait_for(waiting, 10)
-    await three.asked_of.reachable(2)
+    await three.asked_of.reachable(one_group(3, 2))

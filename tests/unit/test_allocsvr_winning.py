@@ -8,6 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from allocsvr.acquisition import Acquisition
+from allocsvr.generation import Generation
 from allocsvr.lease import Lease
 from allocsvr.ledger import Ledger
 from allocsvr.metrics import Metrics
@@ -16,6 +17,7 @@ from allocsvr.section import Section
 from allocsvr.winning import CHUNK, STRETCH, Winning
 from cluster_in_a_box import JumpingClock
 from clustermap.errors import ReplicaFailed
+from clustermap.membership import one_group
 from seqsvr.sections import Layout
 from seqsvr.v1 import store_pb2 as pb
 
@@ -65,7 +67,7 @@ class World:
         self.group = group
         self.clock = JumpingClock()
         self.replicas = [Replica() for _ in range(n)]
-        self.ledger = Ledger(Layout(SIZE, SIZE * 10_000), Lease(n, r, 2 * S, 0.01))
+        self.ledger = Ledger(Layout(SIZE, SIZE * 10_000), Lease(2 * S, 0.01))
         self.begun: list[Acquisition] = []
         self.lost: list[Acquisition] = []
         self.promises: list[tuple[int, int, int]] = []
@@ -73,13 +75,13 @@ class World:
         self.turns: dict[int, int] = {}  # section -> turn of the loop at which it began
         self.heard: dict[int, int] = {}  # section -> turn at which a promise above ours was heard
         self.asked = Replicas(self.replicas, self.spawn, 5.0, 5.0)  # type: ignore[arg-type]
+        header = pb.StoreHeader(cluster="c", set="set-0", membership=1)
+        self.generation = Generation(header, self.asked, one_group(n, r), one_group(n, n))
         self.winning = Winning(
             self.clock,
-            self.asked,
-            r,
+            lambda: self.generation,
             0.01,
             100,
-            pb.StoreHeader(cluster="c", set="set-0", membership=1),
             ME,
             self.ledger,
             lambda section, epoch: True,
@@ -264,7 +266,7 @@ async def test_counters_for_which_there_is_no_room_are_a_jump_and_no_end() -> No
 
         world.winning._new_section = no_room
 
-        async def snapshots(attempts: list[Acquisition]) -> dict[int, Any]:
+        async def snapshots(attempts: list[Acquisition], _: Generation) -> dict[int, Any]:
             return {attempt.section: (10, [None]) for attempt in attempts}
 
         world.winning._snapshots = snapshots  # type: ignore[method-assign]

@@ -113,7 +113,7 @@ def test_totals_do_not_depend_on_the_order_of_commits() -> None:
 @pytest.mark.parametrize(
     ("field", "other"),
     [("cluster", "c2"), ("set", "set-1"), ("replica", "store-1"), ("section_size", 10),
-     ("uid_limit", 2**31), ("membership", 2), ("store_id", 78)],
+     ("uid_limit", 2**31), ("store_id", 78)],
 )  # fmt: skip
 def test_an_identity_that_differs_is_foreign_and_both_sides_are_named(
     field: str, other: object
@@ -124,6 +124,16 @@ def test_an_identity_that_differs_is_foreign_and_both_sides_are_named(
     assert field in str(caught.value)
     assert repr(other) in str(caught.value)
     assert repr(getattr(IDENTITY, field)) in str(caught.value)
+
+
+def test_what_a_store_has_adopted_is_nobody_elses_to_say() -> None:
+    adopted = IDENTITY._replace(membership=5, learning=True)
+    ledger.check_identity(adopted, IDENTITY)
+    assert ledger.decode_identity(ledger.encode_identity(adopted)) == adopted
+
+
+def test_an_identity_that_has_adopted_nothing_is_written_as_before_there_was_adopt() -> None:
+    assert not {b"learning", b"retired"} & set(ledger.encode_identity(IDENTITY).split(b'"'))
 
 
 def test_a_store_id_of_zero_asks_for_whichever_store_it_is() -> None:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import grpc
 
-from seqsvr.wire import reason_of
+from seqsvr.wire import membership_of, reason_of
 
 T = TypeVar("T")
 
@@ -29,13 +29,16 @@ class RpcFailed(Exception):
     """No answer.
 
     reason: what the peer said (ErrorInfo), None if it was not a peer of ours; timed_out: it said
-    nothing, and the call's deadline has passed.
+    nothing, and the call's deadline has passed; membership: see ReplicaFailed.
     """
 
-    def __init__(self, reason: str | None, text: str, *, timed_out: bool = False) -> None:
+    def __init__(
+        self, reason: str | None, text: str, *, timed_out: bool = False, membership: int = 0
+    ) -> None:
         super().__init__(text)
         self.reason = reason
         self.timed_out = timed_out
+        self.membership = membership
 
 
 async def call(method: Callable[..., Awaitable[T | None]], request: object, where: str) -> T:
@@ -46,7 +49,8 @@ async def call(method: Callable[..., Awaitable[T | None]], request: object, wher
         reason, _ = reason_of(error)
         text = f"{where}: {error.code().name}: {error.details()}"
         timed_out = reason is None and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        raise RpcFailed(reason, text, timed_out=timed_out) from None
+        membership = membership_of(error) if reason == "MEMBERSHIP" else 0
+        raise RpcFailed(reason, text, timed_out=timed_out, membership=membership) from None
     except (grpc.aio.UsageError, grpc.aio.InternalError) as error:
         raise RpcFailed(None, f"{where}: {error}") from None
     except asyncio.CancelledError:
