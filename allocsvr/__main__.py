@@ -23,7 +23,6 @@ from allocsvr import joining
 from allocsvr.metrics import Metrics
 from allocsvr.node import (
     LEASE_TTL_S,
-    MAX_DRIFT,
     MAX_TTL_S,
     MIN_TTL_S,
     REPLICA_TIMEOUT_S,
@@ -31,11 +30,11 @@ from allocsvr.node import (
     Options,
 )
 from allocsvr.presence import Presence
-from allocsvr.replicas import GrpcReplica
 from allocsvr.section import MAX_STEP
 from allocsvr.serving import NodeFront
 from clustermap.clock import BootClock
 from clustermap.coordinator import Coordinator
+from clustermap.drift import MAX_DRIFT
 from clustermap.model import DEFAULT_SET, Cluster, Replica, SetSpec, check_name
 from seqsvr.sections import STEP
 from svrprocess import program
@@ -47,6 +46,7 @@ from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
 from svrprocess.signals import Stop
+from svrprocess.store_client import GrpcReplica
 from svrprocess.values import (
     LISTEN,
     MAX_PORT,

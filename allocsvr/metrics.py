@@ -112,6 +112,13 @@ class Metrics:
             buckets=_LAGS,
             registry=r,
         )
+        self.replicas = Gauge(
+            "seqsvr_replicas",
+            "Replicas of the node's Set: all, those that must grant a lease (needed), and those "
+            "that granted it when they were last asked (granting).",
+            ["which"],
+            registry=r,
+        )
         self.replicas_ejected = Gauge(
             "seqsvr_replicas_ejected",
             "Replicas that do not answer Renew and are asked nothing else.",

@@ -7,10 +7,10 @@ from functools import partial
 import grpc
 
 from allocsvr.ledger import Answers
-from allocsvr.rpc import CHANNEL_OPTIONS, RpcFailed, call
 from seqsvr.errors import TABLE, reason_name
 from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.v1 import alloc_pb2_grpc
+from svrprocess.rpc import CHANNEL_OPTIONS, RpcFailed, call
 
 
 class Peers:

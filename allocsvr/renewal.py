@@ -117,6 +117,11 @@ class Renewal:
         self._on_granted()
         return True
 
+    @property
+    def granting(self) -> int:
+        """Replicas that granted when they were last asked, or were not asked yet."""
+        return self._failures.count(None)
+
     def why_lapsed(self) -> str:
         """What to tell callers while the lease is not held."""
         reasons = [reason for reason in self._failures if reason is not None]

@@ -42,14 +42,17 @@ def transfers(
     grain: int,
     hysteresis: float,
     at_most: int,
+    pinned: Mapping[int, int] | None = None,
 ) -> list[Transfer]:
     """What to move just now, by rising section; nothing if all are within half of `hysteresis`.
 
     held: what each willing node has, by rising section; grain: sections are cut at multiples of
-    it; at_most: sections to move, although never less than one block.
+    it; at_most: sections to move, although never less than one block; pinned: weight of what each
+    has besides, which stays.
     """
     blocks = {key: _blocks(key, spans, weights, grain) for key, spans in held.items()}
-    totals = {key: sum(block.weight for block in own) for key, own in blocks.items()}
+    fixed = pinned or {}
+    totals = {k: fixed.get(k, 0) + sum(b.weight for b in own) for k, own in blocks.items()}
     found: list[Transfer] = []
     left = max(at_most, grain)
     while left > 0 and uneven(totals, hysteresis / 2):

@@ -17,6 +17,7 @@ Keys under which the documents stand:
     sets/<set>               SetSpec
     assignments/<set>        Assignments
     nodes/<set>/<hex>        Node (nodes.py), bound to the life of that incarnation's process
+    orders/<set>             Orders (orders.py), where an operator gave any
 """
 
 from bisect import bisect_right

@@ -7,7 +7,12 @@ In order of urgency, all in one new document with one version more:
   over the willing nodes (registered, leased, not draining) by weight, in contiguous parts.
 * Sections of draining nodes are marked as leaving, with successors shared out likewise. A leaving
   section whose successor is no longer willing gets another one, or None if nobody is left.
+* Sections that are pinned to another node, and those that are not pinned where a node is to have
+  pinned ones alone, are marked as leaving to where they belong. Who cannot take them waits.
 * Only where nothing of that is to do and nothing is leaving, load is balanced (balancing.py).
+
+What a job has (switching.py) stays as it is, and what is leaving to one leaves to nobody else; the
+job gets it at once where its owner was given up or refused.
 
 Nothing else moves: a node that is not registered but not given up either keeps what it has and gets
 no more. What is taken from nodes that were given up is bounded by a budget, so that a mistake about
@@ -28,12 +33,14 @@ from clustermap.documents import U64_MAX
 from clustermap.errors import MapCorrupt
 from clustermap.model import Assignment, Assignments, Owner
 from clustermap.nodes import Node
+from clustermap.pinning import Places, cut
 from clustermap.ranges import Range
 from clustermap.scene import (
     BALANCE,
     DRAIN,
     FAILURE,
     MARKED,
+    PINNED,
     REFUSED,
     SUCCESSOR,
     UNOWNED,
@@ -90,10 +97,10 @@ def plan(
         owners = {entry.incarnation for entry in document.entries}
         memory = replace(memory, rates=memory.rates.smoothed(scene.nodes, owners))
     weights = Weights(memory.rates, spec.sections)
-    cut = pieces(document, spec.ranges)
-    moves = _repairs(cut, scene, weights, budget)
-    if not moves and new_round:
-        moves, rounds = _balance(cut, scene, weights, memory.uneven_rounds, limits)
+    parts = cut(pieces(document, spec.ranges), scene.pins)
+    moves = _repairs(parts, scene, weights, budget)
+    if not moves and new_round and scene.balance:
+        moves, rounds = _balance(parts, scene, weights, memory.uneven_rounds, limits)
         memory = replace(memory, uneven_rounds=rounds)
     return Plan(rewritten(document, moves), tuple(moves), memory)
 
@@ -143,6 +150,8 @@ class _Crew:
     draining: frozenset[int]
     registered: frozenset[int]
     given_up: frozenset[int]
+    places: Places
+    jobs: frozenset[int]
 
     @classmethod
     def of(cls, scene: Scene) -> "_Crew":
@@ -151,6 +160,8 @@ class _Crew:
             frozenset(node.incarnation for node in scene.nodes if node.draining),
             frozenset(node.incarnation for node in scene.nodes),
             scene.given_up,
+            Places(scene),
+            scene.jobs,
         )
 
     def trouble(self, part: Piece) -> str | None:
@@ -160,21 +171,38 @@ class _Crew:
             return None
         if entry is None:
             return UNOWNED if self.willing else None
+        if entry.incarnation in self.jobs:
+            return None
+        if self.job(entry) is not None:
+            if entry.incarnation in self.given_up:
+                return FAILURE
+            return REFUSED if part.floor >= entry.epoch else None
         if entry.incarnation in self.given_up:
             return FAILURE if self.willing else None
         if part.floor >= entry.epoch:
             return REFUSED if self.willing or self.keeper(entry) else None
         if entry.leaving:
             return SUCCESSOR if self._misses_successor(entry) else None
-        return DRAIN if entry.incarnation in self.draining else None
+        if entry.incarnation in self.draining:
+            return DRAIN
+        return PINNED if self.places.misplaced(part) else None
 
-    def keeper(self, entry: Assignment) -> Owner | None:
-        """Who gets refused sections under their next epoch, if it is anybody in particular."""
+    def keeper(self, entry: Assignment, cause: str = REFUSED) -> Owner | None:
+        """Who gets such sections under their next epoch, if it is anybody in particular."""
+        if self.job(entry) is not None:
+            return entry.successor
+        if cause != REFUSED:
+            return None
         if entry.leaving:
             known = entry.successor is not None and entry.successor.incarnation in self.willing
             return entry.successor if known else None
         lives = entry.incarnation in self.registered and entry.incarnation not in self.draining
         return Owner(entry.incarnation, entry.address) if lives else None
+
+    def job(self, entry: Assignment) -> Owner | None:
+        """The job to which these sections are leaving."""
+        heir = entry.successor
+        return heir if heir is not None and heir.incarnation in self.jobs else None
 
     def _misses_successor(self, entry: Assignment) -> bool:
         if entry.successor is None:
@@ -192,17 +220,17 @@ class _Homeless(NamedTuple):
     owner: int | None
 
 
-def _repairs(cut: Sequence[Piece], scene: Scene, weights: Weights, budget: int) -> list[Move]:
+def _repairs(parts: Sequence[Piece], scene: Scene, weights: Weights, budget: int) -> list[Move]:
     """All that cannot stay as it is."""
     crew = _Crew.of(scene)
     moves: list[Move] = []
     homeless: list[_Homeless] = []
-    totals = dict.fromkeys(crew.willing, 0)
-    for part in cut:
+    totals = dict.fromkeys(crew.places.open, 0)
+    for part in parts:
         cause = crew.trouble(part)
         heir = _heir(part)
-        if cause == REFUSED and part.entry and (keeper := crew.keeper(part.entry)):
-            moves.append(Move(part.first, part.last, REFUSED, keeper))
+        if cause and part.entry and (keeper := crew.keeper(part.entry, cause)):
+            moves.append(Move(part.first, part.last, cause, keeper))
             heir = keeper.incarnation
         elif cause is not None:
             homeless.append(_Homeless(part.first, part.last, cause, _owner(part)))
@@ -210,8 +238,16 @@ def _repairs(cut: Sequence[Piece], scene: Scene, weights: Weights, budget: int) 
         if heir in totals:
             totals[heir] += weights.weight(part.first, part.last, _owner(part))
     step = grain(scene.spec)
-    homeless = _affordable(_assignable(homeless, scene.held_back), budget, step)
-    return sorted([*moves, *_shared_out(homeless, crew.willing, totals, weights, step)])
+    free: list[_Homeless] = []
+    for lost in _affordable(_assignable(homeless, scene.held_back), budget, step):
+        home = crew.places.home(lost.first)
+        if home is None:
+            free.append(lost)
+            continue
+        moves.append(Move(lost.first, lost.last, lost.cause, home))
+        if home.incarnation in totals:
+            totals[home.incarnation] += weights.weight(lost.first, lost.last, lost.owner)
+    return sorted([*moves, *_shared_out(free, crew.places.open, totals, weights, step)])
 
 
 def _owner(part: Piece) -> int | None:
@@ -278,18 +314,24 @@ def _shared_out(
 
 
 def _balance(
-    cut: Sequence[Piece], scene: Scene, weights: Weights, rounds: int, limits: Limits
+    parts: Sequence[Piece], scene: Scene, weights: Weights, rounds: int, limits: Limits
 ) -> tuple[list[Move], int]:
     """What to move for balance, and for how many rounds in a row it has been uneven."""
-    willing = scene.willing
-    if len(willing) < 2 or any(part.entry and part.entry.leaving for part in cut):
+    places = Places(scene)
+    if len(places.open) < 2 or any(part.entry and part.entry.leaving for part in parts):
         return [], 0
-    held: dict[int, list[Range]] = {incarnation: [] for incarnation in sorted(willing)}
-    for part in cut:
-        if part.entry and part.entry.incarnation in held and part.highest < U64_MAX:
-            held[part.entry.incarnation].append(Range(part.first, part.last))
+    held: dict[int, list[Range]] = {incarnation: [] for incarnation in sorted(places.open)}
+    pinned = dict.fromkeys(held, 0)
+    for part in parts:
+        owner = _owner(part)
+        if owner not in held or part.highest >= U64_MAX:
+            continue
+        if places.home(part.first) is None:
+            held[owner].append(Range(part.first, part.last))
+        else:
+            pinned[owner] += weights.weight(part.first, part.last, owner)
     totals = {
-        incarnation: sum(weights.weight(*span, incarnation) for span in spans)
+        incarnation: pinned[incarnation] + sum(weights.weight(*span, incarnation) for span in spans)
         for incarnation, spans in held.items()
     }
     if not uneven(totals, limits.hysteresis):
@@ -297,5 +339,5 @@ def _balance(
     if rounds + 1 < limits.balance_rounds:
         return [], rounds + 1
     at_most = ceil(limits.balance_share * scene.spec.sections)
-    found = transfers(held, weights, grain(scene.spec), limits.hysteresis, at_most)
-    return [Move(f, last, BALANCE, willing[to].owner) for f, last, to in found], 0
+    found = transfers(held, weights, grain(scene.spec), limits.hysteresis, at_most, pinned)
+    return [Move(f, last, BALANCE, places.open[to].owner) for f, last, to in found], 0

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from clustermap.model import Assignments, Owner, SetSpec
 from clustermap.nodes import Node
+from clustermap.orders import Pin
 from clustermap.ranges import Range
 
 UNOWNED = "unowned"
@@ -13,9 +14,10 @@ FAILURE = "failure"
 REFUSED = "refused"
 DRAIN = "drain"
 SUCCESSOR = "successor"
+PINNED = "pinned"
 BALANCE = "balance"
-CAUSES = (UNOWNED, FAILURE, REFUSED, DRAIN, SUCCESSOR, BALANCE)
-MARKED = (DRAIN, SUCCESSOR, BALANCE)
+CAUSES = (UNOWNED, FAILURE, REFUSED, DRAIN, SUCCESSOR, PINNED, BALANCE)
+MARKED = (DRAIN, SUCCESSOR, PINNED, BALANCE)
 """Of moves that ask the owner to release; all others assign at once."""
 
 
@@ -52,13 +54,31 @@ class Scene:
     """What a plan is made for.
 
     nodes: those registered in the Set, in any state; given_up: incarnations, registered or not;
-    held_back: sections of nobody that are not to be assigned yet.
+    held_back: sections of nobody that are not to be assigned yet; pins: as in Orders; balance:
+    whether loads are evened out; jobs: incarnations by which jobs that are not finished have
+    sections.
     """
 
     spec: SetSpec
     nodes: tuple[Node, ...]
     given_up: frozenset[int] = frozenset()
     held_back: tuple[Range, ...] = ()
+    pins: tuple[Pin, ...] = ()
+    balance: bool = True
+    jobs: frozenset[int] = frozenset()
+
+    @property
+    def homes(self) -> dict[str, Owner]:
+        """Address -> who may be given what is pinned there."""
+        pinned = {pin.address for pin in self.pins}
+        return {n.address: n.owner for n in self.willing.values() if n.address in pinned}
+
+    @property
+    def open(self) -> dict[int, Node]:
+        """Who may be given what is pinned nowhere: all that are willing, if no others are left."""
+        alone = {pin.address for pin in self.pins if pin.alone}
+        others = {key: n for key, n in self.willing.items() if n.address not in alone}
+        return others or self.willing
 
     @property
     def willing(self) -> dict[int, Node]:

@@ -23,6 +23,7 @@ from clustermap.model import (
     set_key,
 )
 from clustermap.nodes import Node
+from clustermap.orders import ORDERS_PREFIX, Orders, orders_key
 from seqctl.failures import NotDone
 
 
@@ -44,6 +45,7 @@ class View:
     assignments: dict[str, Assignments] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
+    orders: dict[str, Orders] = field(default_factory=dict)
 
     def spec(self, name: str) -> SetSpec:
         """Of a Set; raises NotDone where there is none of that name."""
@@ -62,11 +64,14 @@ class View:
     def document(self, name: str) -> Assignments:
         return self.assignments.get(name) or Assignments(name)
 
+    def ordered(self, name: str) -> Orders:
+        """What the operator wants of the nodes of a Set."""
+        return self.orders.get(name) or Orders(name)
+
     def willing(self, name: str) -> list[Node]:
         """Nodes of a Set that may be given sections."""
-        return [
-            node for node in self.nodes if node.set == name and node.leased and not node.draining
-        ]
+        obeyed = self.ordered(name).obeyed([node for node in self.nodes if node.set == name])
+        return [node for node in obeyed if node.leased and not node.draining]
 
     def unfinished(self, sets: Iterable[str], but: str = "") -> list[Job]:
         """Jobs other than `but` that concern any of these Sets and are not finished."""
@@ -87,6 +92,13 @@ class View:
     def at(self, *keys: str) -> dict[str, int]:
         """The keys at their revisions in this view."""
         return {key: self.entries[key].revision if key in self.entries else 0 for key in keys}
+
+    def ordering(self, orders: Orders) -> Change:
+        """To write orders; there is no document where there are none."""
+        key = orders_key(orders.set)
+        return Change(
+            self.at(key, set_key(orders.set)), {key: None if orders.blank else orders.to_json()}
+        )
 
     def putting(self, job: Job) -> Change:
         """To write a job, new or changed; its Sets are written anew, as the head says."""
@@ -113,6 +125,8 @@ def _read(found: View, key: str, raw: bytes) -> None:
         found.assignments[key.removeprefix(ASSIGNMENTS_PREFIX)] = Assignments.from_json(raw)
     elif key.startswith(JOBS_PREFIX):
         found.jobs[key.removeprefix(JOBS_PREFIX)] = Job.from_json(raw)
+    elif key.startswith(ORDERS_PREFIX):
+        found.orders[key.removeprefix(ORDERS_PREFIX)] = Orders.from_json(raw)
     elif key.startswith(NODES_PREFIX):
         try:
             found.nodes.append(Node.from_json(raw))

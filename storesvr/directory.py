@@ -108,6 +108,12 @@ class Directory:
         sync_directory(self.path)
         sync_directory(self.path.parent)
 
+    def replace_data(self, file: Path, witness: Witness) -> None:
+        """Put a synced file in place of the data file; the witness must hold for both."""
+        self._write_all(witness)
+        file.rename(self.data_file)
+        sync_directory(self.path)
+
     def note(self, witness: Witness) -> None:
         """After a commit. Not synced: see ledger.py. Raises OSError."""
         if self._witness < 0:

@@ -1,4 +1,4 @@
-"""The engine over LMDB, and the only importer of it.  Keeps NRW-1 and NRW-2 on disk.
+"""The engine over LMDB; only compacting.py knows it, too.  Keeps NRW-1 and NRW-2 on disk.
 
 Three tables: `meta` (identity, totals), `records` and `snapshots` by section. Format 0.9 of LMDB is
 pinned; commits are synced, data and meta; `writemap` is off, since on a full disk it kills the

@@ -46,6 +46,7 @@ TYPES = {
     "seqsvr_number_space_used_ratio": "gauge",
     "seqsvr_sections_unserved": "gauge",
     "seqsvr_waiting_entries": "gauge",
+    "seqsvr_replicas": "gauge",
     "seqsvr_build_info": "gauge",
     "process_open_fds": "gauge",
 }
@@ -156,6 +157,8 @@ def test_lease_sections_and_window_are_shown(services: Services) -> None:
     assert found.value("seqsvr_window_left") == 10_000
     assert found.value("seqsvr_number_space_used_ratio") == 10_000 / (2**63 - 1)
     assert found.value("seqsvr_sections_unserved") == 0
+    for which in ("all", "needed", "granting"):
+        assert found.value("seqsvr_replicas", which=which) == 1
     assert found.value("seqsvr_epoch_changes_total", event="won") == SECTIONS
     assert found.value("seqsvr_numbers_skipped_total", cause="ceiling") == 0
     assert found.value("seqsvr_route_version") > 0

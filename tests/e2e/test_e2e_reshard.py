@@ -3,10 +3,11 @@
 The long form is `make reshard`.
 """
 
+from functools import partial
 from pathlib import Path
 
 from real_cluster.cluster import open_cluster
-from real_cluster.killing import killing
+from real_cluster.killing import under_killing
 from real_cluster.load import under_load
 from real_cluster.resharding import (
     OTHER,
@@ -36,8 +37,8 @@ def test_a_set_is_split_and_merged_back_and_no_call_fails(tmp_path: Path) -> Non
         assert max(shaken.row.slowest_s.values()) < PAUSE_S
 
         with under_load(cluster, "resharding: the same, kill -9 every 3 s") as shaken:
-            with killing(cluster, SEED) as killings:
-                there_and_back(cluster, chunk=2)
+            work = partial(there_and_back, cluster, chunk=2)
+            _, killings = under_killing(cluster, SEED, work)
             shaken.load.flows()
         print(killings.told())
         assert killings.done

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,56 +19,18 @@ from processes import free_port
 from seqctl.cluster import initialise, survey
 from seqctl.cluster_plan import Wanted, wanted_set
 from seqctl.failures import NotDone
-from storesvr.port import Identity
-from storesvr.service import StoreService, add_to_server, open_service
-from storesvr_world import S, fence, raising, renew
+from some_stores import SECTIONS, Stores
 
 TIMEOUT_S = 10.0
-SECTIONS = 30
-
-
-class Stores:
-    """Three replicas in this process, each on a socket."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.services: list[StoreService] = []
-        self.addresses: list[str] = []
-        self.servers: list[grpc.aio.Server] = []
-
-    async def add(self, replica: str, set_name: str = "set-0") -> str:
-        identity = Identity("c1", set_name, replica, 1_000, SECTIONS * 1_000)
-        service = open_service(self._folder / f"{set_name}-{replica}", identity, create=True)
-        server = grpc.aio.server()
-        add_to_server(service, server)
-        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-        await server.start()
-        self.services.append(service)
-        self.servers.append(server)
-        self.addresses.append(address)
-        return address
-
-    def wanted(self, **other: Any) -> Wanted:
-        return Wanted((wanted_set(f"set-0={','.join(self.addresses[:3])}"),), **other)
-
-    async def use(self) -> None:
-        """Sections 0..4 are promised, raised and leased."""
-        for service in self.services:
-            await service.fence(fence(0, 4, 1))
-            await service.raise_max(raising(0xA1, *((section, 1, 10) for section in range(5))))
-            await service.renew(renew(0xA1, ttl_ns=50 * S))
 
 
 @pytest.fixture
 async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
-    async with AsyncExitStack() as stack:
-        made = Stores(tmp_path / "stores")
-        for index in range(3):
-            await made.add(f"store-{index}")
-        yield made
-        for server, service in zip(made.servers, made.services, strict=True):
-            stack.push_async_callback(service.aclose)
-            stack.push_async_callback(server.stop, 0)
+    made = Stores(tmp_path / "stores")
+    for index in range(3):
+        await made.add(f"store-{index}")
+    yield made
+    await made.aclose()
 
 
 @pytest.fixture

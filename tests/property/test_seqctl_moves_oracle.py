@@ -226,3 +226,8 @@ def test_whoever_has_the_sections_by_now_is_asked_too() -> None:
     assert [s.name for s in concerned(found, Move("a", "b", (Range(0, 0),), JOB, 4))] == ["a", "b"]
     with pytest.raises(KeyError):
         findings(found, Move("a", "b", (Range(4, 5),), JOB, 4), {"a": [], "b": []})
+
+
+@given(SEEN)
+def test_a_seal_holds_until_an_owner_of_its_epoch_or_a_later_one_is_recorded(seen: Seen) -> None:
+    assert seen.shut == (seen.sealed >= 1 and not seen.owner_epoch > seen.sealed)

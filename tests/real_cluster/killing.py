@@ -3,12 +3,14 @@
 import random
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from real_cluster.cluster import RealCluster
 from real_cluster.program import Program
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -22,42 +24,63 @@ class Killings:
         return ", ".join(f"{name} at {at_s:.0f} s" for at_s, name in self.done)
 
 
-@contextmanager
-def killing(cluster: RealCluster, seed: int, every_s: float = 3.0) -> Iterator[Killings]:
-    """While the block runs: one is killed, and serves again before the next one is.
+class _Working(threading.Thread, Generic[T]):
+    """A thread of its own for what goes on meanwhile; `result` is what it returned, or raises."""
 
-    So there is never more than one replica of a Set away. Arbiters, nodes and replicas of all Sets
-    are equally likely to be hit. The block fails if one does not come back.
-    """
-    killings, stop, dice = Killings(), threading.Event(), random.Random(seed)
-    failures: list[BaseException] = []
+    def __init__(self, work: Callable[[], T]) -> None:
+        super().__init__()
+        self._work = work
+        self._made: list[T] = []
+        self._error: BaseException | None = None
 
-    def work() -> None:
+    def run(self) -> None:
         try:
-            while not stop.wait(every_s):
-                _kill_one(cluster, dice, killings)
-        except BaseException as error:  # noqa: BLE001 - told by the block
-            failures.append(error)
+            self._made.append(self._work())
+        except BaseException as error:  # noqa: BLE001 - raised by `result`
+            self._error = error
 
-    thread = threading.Thread(target=work)
-    thread.start()
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._made[0]
+
+
+def under_killing(
+    cluster: RealCluster, seed: int, work: Callable[[], T], every_s: float = 3.0
+) -> tuple[T, Killings]:
+    """Do `work` while every few seconds one is killed and started again.
+
+    Arbiters, nodes and replicas of all Sets are equally likely to be hit; but of the arbiters, of
+    the nodes of a Set and of its replicas never more than one is away at a time, so that there is a
+    quorum and somebody to take over. AssertionError where one does not come back.
+    """
+    killings, dice = Killings(), random.Random(seed)
+    # Not the other way round: what a thread has started dies with that thread (setpriv).
+    working = _Working(work)
+    working.start()
     try:
-        yield killings
+        while working.is_alive():
+            working.join(every_s)
+            if working.is_alive():
+                _kill_one(cluster, dice, killings)
     finally:
-        stop.set()
-        thread.join()
-    if failures:
-        raise failures[0]
+        working.join()
+    for group in _groups(cluster):
+        for program in group:
+            program.wait_ready()
+    return working.result(), killings
 
 
 def _kill_one(cluster: RealCluster, dice: random.Random, killings: Killings) -> None:
-    victim = dice.choice(participants(cluster))
+    whole = [group for group in _groups(cluster) if all(one.serves for one in group)]
+    if not whole:
+        return
+    victim = dice.choice([program for group in whole for program in group])
     killings.done.append((time.monotonic() - killings.began_s, victim.name))
     victim.kill()
-    victim.start()
+    victim.spawn()
 
 
-def participants(cluster: RealCluster) -> list[Program]:
-    """Whoever has a part in moving sections: arbiters, nodes and replicas."""
-    stores = [store for one in cluster.sets for store in one.stores]
-    return [*cluster.arbiters, *cluster.all_nodes, *stores]
+def _groups(cluster: RealCluster) -> list[list[Program]]:
+    """Whoever has a part in moving sections, by who stands in for whom."""
+    return [cluster.arbiters, *(group for one in cluster.sets for group in (one.nodes, one.stores))]

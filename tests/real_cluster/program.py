@@ -149,6 +149,11 @@ class Program:
         return self._process is not None
 
     @property
+    def serves(self) -> bool:
+        """Whether it runs, and has said that it is ready."""
+        return self.runs_still and self._ready(self.stdout(), self.stderr())
+
+    @property
     def pid(self) -> int:
         return self._running.pid
 

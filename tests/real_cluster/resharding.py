@@ -15,12 +15,12 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from real_cluster.cluster import RealCluster, Shape, open_cluster
-from real_cluster.killing import killing
+from real_cluster.killing import Killings, under_killing
 from real_cluster.load import Load, Row, summary, under_load
 
 CLIENTS = 16
@@ -115,13 +115,15 @@ def _rounds(cluster: RealCluster, args: argparse.Namespace, seed: int) -> bool:
     until_s, number, sound = time.monotonic() + 60 * args.minutes, 0, True
     while sound and time.monotonic() < until_s:
         number += 1
-        harm = nullcontext() if args.no_kills else killing(cluster, seed + number, args.kill_s)
+        work, killings = partial(there_and_back, cluster, args.chunk), Killings()
         with under_load(cluster, f"resharding, round {number}") as shaken:
-            with harm as killings:
-                took_s = there_and_back(cluster, args.chunk)
+            if args.no_kills:
+                took_s = work()
+            else:
+                took_s, killings = under_killing(cluster, seed + number, work, args.kill_s)
             shaken.load.flows()
         said = f"moved in {took_s[0]:.1f} and {took_s[1]:.1f} s; {pauses(shaken.row)}"
-        print(said + (f"; killed {killings.told()}" if killings else ""), flush=True)
+        print(said + (f"; killed {killings.told()}" if killings.done else ""), flush=True)
         sound = not shaken.row.failed
     print(f"{number} round trips" + ("" if sound else f"; a call failed: {summary(shaken.row)}"))
     return sound

@@ -108,10 +108,11 @@ async def test_a_failure_grants_nothing_and_says_why_the_lease_lapsed() -> None:
     assert three.renewal.why_lapsed() == "CORRUPT"
     assert not await three.renewal.once(2)
     assert three.renewal.why_lapsed() == "STORE_UNAVAILABLE"
-    assert three.lease.deadline_ns == 0
+    assert three.lease.deadline_ns == 0 and three.renewal.granting == 0
     for index in (0, 1):
         three.replicas[index].says = pb.RenewResponse()
         assert await three.renewal.once(index)
+        assert three.renewal.granting == index + 1
     assert three.lease.held(three.clock.now_ns())
 
 
