@@ -140,6 +140,19 @@ async def test_a_map_that_is_ahead_of_the_replicas_stops_nobody(tmp_path: Path) 
             await eventually(lambda: using(a, 2))
 
 
+async def test_a_node_that_starts_with_a_map_ahead_of_the_replicas_serves(tmp_path: Path) -> None:
+    async with open_box(tmp_path, 3, 2, 2, max_ttl_s=2.0) as box:
+        spec = await written(box)
+        new = (*spec.replicas[1:], box.newcomer())
+        box.spec = await write(box, replace(spec, membership=2, joint=Joint(new, 2, 2)))
+        async with box.node(step=STEP) as a:
+            await box.own(a)
+            assert using(a, 1)
+            async with under_load(box, a):
+                await adopt(box, box.spec, *spec.replicas)
+                await eventually(lambda: using(a, 2))
+
+
 async def test_a_node_that_hears_nothing_of_the_map_reads_it_when_replicas_refuse(
     tmp_path: Path,
 ) -> None:
