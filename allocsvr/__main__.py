@@ -23,7 +23,6 @@ from allocsvr import joining
 from allocsvr.metrics import Metrics
 from allocsvr.node import (
     LEASE_TTL_S,
-    MAX_DRIFT,
     MAX_TTL_S,
     MIN_TTL_S,
     REPLICA_TIMEOUT_S,
@@ -35,6 +34,7 @@ from allocsvr.section import MAX_STEP
 from allocsvr.serving import NodeFront
 from clustermap.clock import BootClock
 from clustermap.coordinator import Coordinator
+from clustermap.drift import MAX_DRIFT
 from clustermap.model import DEFAULT_SET, Cluster, Replica, SetSpec, check_name
 from seqsvr.sections import STEP
 from svrprocess import program

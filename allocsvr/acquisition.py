@@ -15,8 +15,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from allocsvr.lease import wait_ns
 from allocsvr.quorum import Outcome, Tally
+from clustermap.drift import wait_ns
 from clustermap.membership import Groups
 
 

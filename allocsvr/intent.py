@@ -24,7 +24,8 @@ from clustermap.model import Assignment, Assignments
 class Intent:
     """`desired` (section -> epoch) is to be served; `unserved` is the part of it that is not yet.
 
-    drop: stop serving sections and forget them; begin: win sections at their epochs.
+    drop: stop serving sections and forget them; begin: win sections at their epochs; address: where
+    callers reach us.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Intent:
         reporting: Reporting,
         drop: Callable[[Sequence[Section]], None],
         begin: Callable[[dict[int, int]], None],
+        address: str = "",
     ) -> None:
         self.desired: dict[int, int] = {}
         self.begun: dict[int, int] = {}
@@ -46,6 +48,7 @@ class Intent:
         self._reporting = reporting
         self._drop = drop
         self._begin = begin
+        self._address = address
         self._known = Assignments(set_name)
         ledger.wanted = self.desired
 
@@ -144,11 +147,13 @@ class Intent:
         if not (self._ledger.sections or self.desired or self._moving.leaving):
             return
         known = piece.entry.epoch if piece.entry is not None else piece.floor
+        # A job has them, and callers are led here for as long: they are to wait, not to come back.
+        halfway = piece.entry is not None and piece.entry.address == self._address
         for s in self._concerned(piece):
             self._unwanted(s)
             self._moving.forget(s)
             section = self._ledger.sections.get(s)
-            if section is None:
+            if section is None or (halfway and section.state is State.LEAVING):
                 continue
             if known < section.epoch >= piece.floor:
                 self._forgotten(section, told)

@@ -62,11 +62,6 @@ class Grants:
         )
 
 
-def wait_ns(left_ns: int, max_drift: float) -> int:
-    """How long to wait here for a lease that has `left_ns` to run on a replica's clock."""
-    return left_ns + int(2 * max_drift * left_ns) + 1 if left_ns > 0 else 0
-
-
 class Promises:
     """The highest epoch any replica is known to have promised, by section. Only rises."""
 

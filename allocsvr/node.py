@@ -47,6 +47,7 @@ from allocsvr.winning import CHUNK, Winning
 from clustermap.clock import Clock
 from clustermap.coordinator import Coordinator, Versioned, follow
 from clustermap.documents import hex64
+from clustermap.drift import MAX_DRIFT
 from clustermap.model import Assignments, Cluster, Owner, Replica, SetSpec
 from seqsvr.invariants import BrokenInvariant
 from seqsvr.routing import Router, RoutingTable
@@ -55,12 +56,12 @@ from svrprocess.store_client import QUICK_S
 
 logger = logging.getLogger(__name__)
 
-MAX_DRIFT = 0.01
 LEASE_TTL_S = 2.0
 MIN_TTL_S = 0.1
 MAX_TTL_S = 60.0
 REPLICA_TIMEOUT_S = 10.0
 REMIND_S = 3.0
+SEALED_S = 15.0
 # By which a caller may have the version of the map raised at a time, be it mad or malicious.
 MAX_LEAP = 2**32
 
@@ -140,6 +141,7 @@ class AllocNode:
             self.reporting,
             self._drop,
             self._begin,
+            address,
         )
         self._coordinator = coordinator
         self._won = metrics.epoch_changes.labels("won")
@@ -351,7 +353,8 @@ class AllocNode:
             first.promised,
         )
         begun = self._intent.begun
-        current = [a for a in attempts if a.promised and begun.get(a.section) == a.epoch]
+        sealed = {a.section: a.epoch for a in attempts if 0 < a.promised < a.epoch}
+        current = [a for a in attempts if a.promised >= a.epoch == begun.get(a.section)]
         # One that a later attempt of our own has overtaken says nothing new: to report what that
         # one was promised would spend its epoch while it is under way.
         beyond = [a for a in attempts if a.promised > begun.get(a.section, 0)]
@@ -361,11 +364,23 @@ class AllocNode:
         if unanswered:
             # They may have promised all the same, so that epoch is spent. No hurry.
             self._spawn(self._report_later(unanswered))
+        if sealed:
+            self._spawn(self._report_sealed(sealed))
 
     async def _report_later(self, unanswered: Mapping[int, int]) -> None:
         await self.reporting.report_later(unanswered)
+        self._ended(unanswered)
+
+    async def _report_sealed(self, sealed: Mapping[int, int]) -> None:
+        """They went to another Set, whatever the map says; another epoch would not help soon."""
+        logger.error("event=sections_sealed count=%d first=%d", len(sealed), min(sealed))
+        await self.clock.sleep(random.uniform(SEALED_S / 2, SEALED_S))
+        self.reporting.report(sealed)
+        self._ended(sealed)
+
+    def _ended(self, attempts: Mapping[int, int]) -> None:
         begun = self._intent.begun
-        self._intent.given_up(s for s, epoch in unanswered.items() if begun.get(s) == epoch)
+        self._intent.given_up(s for s, epoch in attempts.items() if begun.get(s) == epoch)
 
     async def _remind(self) -> None:
         """What the map was told once it may have lost since, and looks as if nothing had been."""
@@ -506,9 +521,11 @@ class AllocNode:
             return highest / self.cluster.seq_limit
 
         metrics.lease_left.set_function(lease_left)
-        metrics.replicas.labels("all").set(self.spec.quorum.n)
-        metrics.replicas.labels("needed").set(self.spec.quorum.w)
-        metrics.replicas.labels("granting").set_function(lambda: self.membership.renewal.granting)
+        counted = metrics.replicas.labels
+        membership = self.membership
+        counted("all").set_function(lambda: len(membership.current.replicas))
+        counted("needed").set_function(lambda: max(g.need for g in membership.current.write))
+        counted("granting").set_function(lambda: membership.renewal.granting)
         metrics.space_used.set_function(space_used)
         metrics.unserved.set_function(lambda: self.unserved)
         metrics.waiting.set_function(lambda: self.waiting.count)

@@ -167,21 +167,21 @@ class Raising:
     def _answered(
         self, flight: _Flight, index: int, answer: pb.RaiseResponse | ReplicaFailed
     ) -> None:
-        refused: set[int] = set()
+        refused: dict[int, int] = {}
         if not isinstance(answer, ReplicaFailed):
             for entry in answer.refused:
-                refused.update(range(entry.first, entry.last + 1))
+                refused |= dict.fromkeys(range(entry.first, entry.last + 1), entry.epoch)
                 self._on_promise(entry.first, entry.last, entry.epoch)
         if flight.ballot.decided:
             return
-        decided = flight.ballot.vote(index, not isinstance(answer, ReplicaFailed), refused)
+        decided = flight.ballot.vote(index, not isinstance(answer, ReplicaFailed), refused.keys())
         won = 0
         for number, outcome in decided:
             section, target = flight.sections[number]
             self._decided(section, target, outcome)
             if outcome is Outcome.WON:
                 won += 1
-            elif number in refused:
+            elif refused.get(number, 0) >= section.epoch:  # below it: an old seal, soon repaired
                 self._outdone(section)
         self._counts[Outcome.WON].inc(won)
         self._counts[Outcome.LOST].inc(len(decided) - won)

@@ -14,8 +14,10 @@ import sys
 from collections.abc import Sequence
 
 from arbitersvr.arbiter import Arbiter
+from arbitersvr.jobs import Work
 from arbitersvr.keeper import Options
 from arbitersvr.metrics import Metrics
+from arbitersvr.moving_sets import MovingSets
 from arbitersvr.probe import PROBE_TIMEOUT_S, HealthProber
 from arbitersvr.reforming import Reforming
 from clustermap.clock import BootClock
@@ -96,14 +98,16 @@ async def _serve(args: argparse.Namespace) -> int:
     prober = HealthProber(args.probe_timeout_s)
     async with cluster_map(etcd, registry) as coordinator:
         candidate = address.encode()
-        kinds = {"reform": Reforming()}
-        arbiter = Arbiter(
-            coordinator, BootClock(), prober, Metrics(registry), options, candidate, kinds
-        )
+        clock = BootClock()
+        moves = MovingSets(clock)
+        kinds: dict[str, Work] = {"move": moves, "reform": Reforming()}
+        metrics = Metrics(registry)
+        arbiter = Arbiter(coordinator, clock, prober, metrics, options, candidate, kinds)
         try:
             await front.start()
             await _until(stop, front, arbiter, address)
         finally:
+            await moves.aclose()
             await front.aclose(GRACE_S)
     return OK
 

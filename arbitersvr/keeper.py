@@ -17,6 +17,7 @@ from arbitersvr.detection import Detection, Outcome, Probe
 from arbitersvr.grace import GATHER_NS, Grace
 from clustermap.coordinator import Versioned
 from clustermap.errors import MapCorrupt
+from clustermap.jobs import FINISHED, JOBS_PREFIX, Job
 from clustermap.model import (
     Assignments,
     SetSpec,
@@ -88,6 +89,7 @@ class Keeper:
         self._taken = 0  # from given up nodes, in this round
         self._next_round_ns = 0
         self._registered: dict[int, _Registered] = {}
+        self._jobs: frozenset[int] = frozenset()
         self._spec_revision = 0
         self._orders = Orders(name)
         self._orders_revision = 0
@@ -112,10 +114,11 @@ class Keeper:
         except MapCorrupt as corrupt:
             return [str(corrupt)]
         self._broken = self.spec is None
-        complaints = self._see_nodes(entries)
+        complaints = self._see_nodes(entries) + self._see_jobs(entries)
         self._grace.see(self.document)
         registered = {key: held.node for key, held in self._registered.items()}
-        self._detection.see(_named(self.document), registered, now_ns)
+        named = {k: at for k, at in _named(self.document).items() if k not in self._jobs}
+        self._detection.see(named, registered, now_ns)
         return complaints
 
     def in_doubt(self, now_ns: int) -> bool:
@@ -156,6 +159,22 @@ class Keeper:
         if orders.set != self.name:
             raise MapCorrupt(f"orders of Set {self.name!r} are those of {orders.set!r}")
         self._orders, self._orders_revision = orders, revision
+
+    def _see_jobs(self, entries: Mapping[str, Versioned]) -> list[str]:
+        """By which incarnations jobs have sections: they are no nodes, and nobody probes them."""
+        complaints, found = [], set()
+        for key, held in entries.items():
+            if not key.startswith(JOBS_PREFIX):
+                continue
+            try:
+                job = Job.from_json(held.value)
+            except MapCorrupt as error:
+                complaints.append(f"{key}: {error}")
+                continue
+            if job.move is not None and job.state not in FINISHED:
+                found.add(job.move.incarnation)
+        self._jobs = frozenset(found)
+        return complaints
 
     def _see_nodes(self, entries: Mapping[str, Versioned]) -> list[str]:
         complaints = []
@@ -267,13 +286,13 @@ class Keeper:
         nodes = self._orders.obeyed([node for node in known if node is not None], given_up)
         held_back = self._grace.held_back(self.document, spec, nodes, now_ns)
         pins, balance = self._orders.pins, self._orders.balance
-        return Scene(spec, nodes, acted_on, held_back, pins, balance)
+        return Scene(spec, nodes, acted_on, held_back, pins, balance, self._jobs)
 
     def _signature(self, scene: Scene) -> object:
         """All that a plan depends on within a round: loads are read once per round only."""
         nodes = tuple((node.owner, node.draining, node.leased) for node in scene.nodes)
         revisions = self._spec_revision, self._document_revision, self._orders_revision
-        return revisions, nodes, scene.given_up, scene.held_back
+        return revisions, nodes, scene.given_up, scene.held_back, scene.jobs
 
     def _change(self, made: Plan, scene: Scene) -> Change:
         key = assignments_key(self.name)

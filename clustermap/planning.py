@@ -11,6 +11,9 @@ In order of urgency, all in one new document with one version more:
   pinned ones alone, are marked as leaving to where they belong. Who cannot take them waits.
 * Only where nothing of that is to do and nothing is leaving, load is balanced (balancing.py).
 
+What a job has (switching.py) stays as it is, and what is leaving to one leaves to nobody else; the
+job gets it at once where its owner was given up or refused.
+
 Nothing else moves: a node that is not registered but not given up either keeps what it has and gets
 no more. What is taken from nodes that were given up is bounded by a budget, so that a mistake about
 many nodes at once does not move a whole Set at once.
@@ -148,6 +151,7 @@ class _Crew:
     registered: frozenset[int]
     given_up: frozenset[int]
     places: Places
+    jobs: frozenset[int]
 
     @classmethod
     def of(cls, scene: Scene) -> "_Crew":
@@ -157,6 +161,7 @@ class _Crew:
             frozenset(node.incarnation for node in scene.nodes),
             scene.given_up,
             Places(scene),
+            scene.jobs,
         )
 
     def trouble(self, part: Piece) -> str | None:
@@ -166,6 +171,12 @@ class _Crew:
             return None
         if entry is None:
             return UNOWNED if self.willing else None
+        if entry.incarnation in self.jobs:
+            return None
+        if self.job(entry) is not None:
+            if entry.incarnation in self.given_up:
+                return FAILURE
+            return REFUSED if part.floor >= entry.epoch else None
         if entry.incarnation in self.given_up:
             return FAILURE if self.willing else None
         if part.floor >= entry.epoch:
@@ -176,13 +187,22 @@ class _Crew:
             return DRAIN
         return PINNED if self.places.misplaced(part) else None
 
-    def keeper(self, entry: Assignment) -> Owner | None:
-        """Who gets refused sections under their next epoch, if it is anybody in particular."""
+    def keeper(self, entry: Assignment, cause: str = REFUSED) -> Owner | None:
+        """Who gets such sections under their next epoch, if it is anybody in particular."""
+        if self.job(entry) is not None:
+            return entry.successor
+        if cause != REFUSED:
+            return None
         if entry.leaving:
             known = entry.successor is not None and entry.successor.incarnation in self.willing
             return entry.successor if known else None
         lives = entry.incarnation in self.registered and entry.incarnation not in self.draining
         return Owner(entry.incarnation, entry.address) if lives else None
+
+    def job(self, entry: Assignment) -> Owner | None:
+        """The job to which these sections are leaving."""
+        heir = entry.successor
+        return heir if heir is not None and heir.incarnation in self.jobs else None
 
     def _misses_successor(self, entry: Assignment) -> bool:
         if entry.successor is None:
@@ -209,8 +229,8 @@ def _repairs(parts: Sequence[Piece], scene: Scene, weights: Weights, budget: int
     for part in parts:
         cause = crew.trouble(part)
         heir = _heir(part)
-        if cause == REFUSED and part.entry and (keeper := crew.keeper(part.entry)):
-            moves.append(Move(part.first, part.last, REFUSED, keeper))
+        if cause and part.entry and (keeper := crew.keeper(part.entry, cause)):
+            moves.append(Move(part.first, part.last, cause, keeper))
             heir = keeper.incarnation
         elif cause is not None:
             homeless.append(_Homeless(part.first, part.last, cause, _owner(part)))

@@ -55,7 +55,8 @@ class Scene:
 
     nodes: those registered in the Set, in any state; given_up: incarnations, registered or not;
     held_back: sections of nobody that are not to be assigned yet; pins: as in Orders; balance:
-    whether loads are evened out.
+    whether loads are evened out; jobs: incarnations by which jobs that are not finished have
+    sections.
     """
 
     spec: SetSpec
@@ -64,6 +65,7 @@ class Scene:
     held_back: tuple[Range, ...] = ()
     pins: tuple[Pin, ...] = ()
     balance: bool = True
+    jobs: frozenset[int] = frozenset()
 
     @property
     def homes(self) -> dict[str, Owner]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from clustermap.documents import hex64
 from clustermap.errors import MapCorrupt
+from clustermap.jobs import FINISHED, JOBS_PREFIX, Job, State
 from clustermap.model import (
     ASSIGNMENTS_PREFIX,
     CLUSTER_KEY,
@@ -40,6 +41,7 @@ class Picture:
     specs: dict[str, SetSpec] = field(default_factory=dict)
     assignments: dict[str, Assignments] = field(default_factory=dict)
     nodes: dict[Owner, Node] = field(default_factory=dict)
+    jobs: list[Job] = field(default_factory=list)
     leaders: dict[str, str] = field(default_factory=dict)
     held: Counter[Owner] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -121,6 +123,7 @@ def report(
             problems.append(str(error))
     problems += found.misplaced()
     problems += [text for spec in found.specs.values() for text in _unserved(found, spec, probes)]
+    problems += [f"job {j.id} failed: {j.note}" for j in found.jobs if j.state is State.FAILED]
     problems += [text for pair in found.replicas for text in _missing(found, *pair, infos)]
     shown: dict[str, object] = {
         "well": not problems,
@@ -131,6 +134,7 @@ def report(
         "leaders": found.leaders,
         "sets": [_set(found, spec) for spec in found.specs.values()],
         "replicas": [_replica(spec, replica, infos) for spec, replica in found.replicas],
+        "jobs": [_job(job) for job in found.jobs if job.state not in FINISHED],
         "nodes": [_node(found, owner, name, probes) for owner, name in found.owners.items()],
     }
     return Report(shown, tuple(problems))
@@ -146,6 +150,8 @@ def _read(found: Picture, key: str, raw: bytes) -> None:
         document = Assignments.from_json(raw)
         found.assignments[document.set] = document
         found.held += _owners(document)
+    elif key.startswith(JOBS_PREFIX):
+        found.jobs.append(Job.from_json(raw))
     elif key.startswith(NODES_PREFIX):
         node = Node.from_json(raw)
         found.nodes[node.owner] = node
@@ -303,6 +309,16 @@ def _node(
         "serving": node.load.serving,
         "acquiring": node.load.acquiring,
         "leaving": node.load.leaving,
+    }
+
+
+def _job(job: Job) -> dict[str, object]:
+    return {
+        "id": job.id,
+        "state": job.state.value,
+        "sets": sorted(job.sets),
+        "by": job.by,
+        "note": job.note,
     }
 
 

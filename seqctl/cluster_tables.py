@@ -27,6 +27,9 @@ def print_report(shown: dict[str, Any]) -> None:
     print()
     print_table(_NODES, (_node(one) for one in shown["nodes"]))
     print()
+    for job in shown["jobs"]:
+        sets = " and ".join(job["sets"])
+        print(f"job {job['id']} of Set {sets} is {job['state']}: {job['note'] or 'no note'}")
     for problem in shown["problems"]:
         print(f"problem: {problem}")
     if shown["well"]:

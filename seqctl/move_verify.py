@@ -119,9 +119,7 @@ async def _scan(
                     if answer.store_id != replica.store_id:
                         return f"another store, {answer.store_id:016x}"
                     for one in answer.records:
-                        found[one.section] = Seen(
-                            one.max_seq, one.owner_epoch, getattr(one, "sealed", 0)
-                        )
+                        found[one.section] = Seen(one.max_seq, one.owner_epoch, one.sealed)
                     after = answer.next or end + 1
                     note(after - at)
                     at = after

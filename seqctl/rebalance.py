@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict
 
 from clustermap.coordinator import Coordinator
+from clustermap.ranges import Range
 from clustermap.scene import Limits
 from seqctl import changing, map_arguments, remote
 from seqctl.changing import audited
@@ -169,9 +170,13 @@ def _print(made: Balance) -> None:
     print_table(_NODES, rows)
     print()
     if made.moves:
-        print_table(_MOVES, made.moves)
+        print_table(_MOVES, ((_range(span), *way) for span, *way in made.moves))
         print()
     print(f"Set {made.set}: {made.sections} sections to move" if made.moves else "even enough")
+
+
+def _range(span: Range) -> str:
+    return str(span) if span.sections > 1 else str(span.first)
 
 
 def _as_json(made: Balance, *, written: bool) -> dict[str, object]:

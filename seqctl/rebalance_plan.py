@@ -74,11 +74,15 @@ def balance(found: View, name: str, hysteresis: float, share: float) -> Balance:
 
 
 def _moves(document: Assignments, made: Plan) -> tuple[tuple[Range, str, str], ...]:
-    return tuple(
-        (Range(first, last), entry.address, move.to.address)
-        for move, entry, first, last in overlaps(made.moves, document.entries)
-        if move.to is not None
-    )
+    found: list[tuple[Range, str, str]] = []
+    for move, entry, first, last in overlaps(made.moves, document.entries):
+        if move.to is None:
+            continue
+        way = (entry.address, move.to.address)
+        if found and found[-1][1:] == way and found[-1][0].last + 1 == first:
+            first = found.pop()[0].first
+        found.append((Range(first, last), *way))
+    return tuple(found)
 
 
 def _shares(document: Assignments, scene: Scene, made: Plan) -> tuple[Share, ...]:

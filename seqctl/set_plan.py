@@ -8,6 +8,7 @@ name that comes later goes on above the epochs that they hold.
 from collections.abc import Mapping
 
 from clustermap.model import Assignments, SetSpec, assignments_key, set_key
+from clustermap.orders import Orders
 from seqctl.cluster_plan import Wanted, check_stores, spec_of
 from seqctl.failures import NotDone
 from seqctl.map_view import Change, View
@@ -51,8 +52,12 @@ def retirement(found: View, name: str) -> tuple[SetSpec, Change]:
         raise NotDone(
             f"Set {name} has no sections, but its assignments have: seqctl cluster status"
         )
-    key = set_key(name)
-    return spec, Change(found.at(key, assignments_key(name)), {key: None})
+    key, orders = set_key(name), found.ordering(Orders(name))
+    expected = found.at(key, assignments_key(name))
+    if name not in found.orders:
+        return spec, Change(expected, {key: None})
+    # A later Set of this name begins without them.
+    return spec, Change({**expected, **orders.expected}, {key: None, **orders.puts})
 
 
 def _foreign(found: View, wanted: Wanted, infos: Mapping[str, pb.InfoResponse]) -> list[str]:

@@ -121,10 +121,13 @@ async def _show(args: argparse.Namespace, coordinator: Coordinator) -> int:
         what: [one for one in shown[what] if one["set"] == args.name]
         for what in ("replicas", "nodes")
     }
+    jobs = [job for job in shown["jobs"] if args.name in job["sets"]]
     if args.output == "json":
-        print_json({**found[0], **of_set})
+        print_json({**found[0], **of_set, "jobs": jobs})
     else:
-        print_report({**shown, "sets": found, **of_set, "problems": [], "well": False})
+        print_report(
+            {**shown, "sets": found, **of_set, "jobs": jobs, "problems": [], "well": False}
+        )
     return OK
 
 

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import os
-import signal
 import sys
 import termios
 import time
@@ -28,6 +27,7 @@ from seqctl.output import print_json
 from seqctl.sections import hottest
 from seqctl.top_frame import Seen, frame
 from seqctl.writing import looked
+from svrprocess.signals import Stop
 
 EXAMPLE = "seqctl top --interval 2"
 MORE = (
@@ -79,32 +79,31 @@ async def _top(args: argparse.Namespace, coordinator: Coordinator) -> int:
         console.print(frame(seen, console.width, None))
     if args.once:
         return OK
-    with _asked_to_leave() as leave:
+    with _asked_to_leave() as stop:
         if console.is_terminal:
             with Live(console=console, screen=True, auto_refresh=False) as live:
                 live.update(frame(seen, *console.size), refresh=True)
-                async for later in _looks(args, coordinator, seen, rates, leave):
+                async for later in _looks(args, coordinator, seen, rates, stop):
                     live.update(frame(later, *console.size), refresh=True)
         else:
-            async for later in _looks(args, coordinator, seen, rates, leave):
+            async for later in _looks(args, coordinator, seen, rates, stop):
                 console.print()
                 console.print(frame(later, console.width, None))
     return OK
 
 
 async def _looks(
-    args: argparse.Namespace,
-    coordinator: Coordinator,
-    seen: Seen,
-    rates: deque[int],
-    leave: asyncio.Event,
+    args: argparse.Namespace, coordinator: Coordinator, seen: Seen, rates: deque[int], stop: Stop
 ) -> AsyncIterator[Seen]:
-    """One after the other until `leave`; one that fails is the one before, with the reason."""
+    """One after the other until `stop`; one that fails is the one before, with the reason."""
     good_s = time.monotonic()
-    while not await _within(leave, args.interval):
+    while not stop.asked:
+        await stop.unless(asyncio.sleep(args.interval))
         try:
-            seen = await look(coordinator, args.timeout)
-            good_s = time.monotonic()
+            later = await stop.unless(look(coordinator, args.timeout))
+            if later is None:
+                return
+            seen, good_s = later, time.monotonic()
             rates.append(seen.per_second)
         except (MapUnavailable, MapCorrupt, NotDone, TimeoutError) as error:
             why = str(error) or "no answer"
@@ -113,36 +112,24 @@ async def _looks(
         yield seen
 
 
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    """Whether it is set by then."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await event.wait()
-    except TimeoutError:
-        return False
-
-
 @contextmanager
-def _asked_to_leave() -> Iterator[asyncio.Event]:
-    """Set by q, Ctrl-C or SIGTERM; keys are read one by one, where there is a keyboard."""
-    leave, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, leave.set)
-    keyboard = sys.stdin.fileno() if sys.stdin.isatty() else None
-    before = termios.tcgetattr(keyboard) if keyboard is not None else None
+def _asked_to_leave() -> Iterator[Stop]:
+    """By q, Ctrl-C or SIGTERM; keys are read one by one, where there is a keyboard."""
+    stop, loop = Stop.on_signals(), asyncio.get_running_loop()
+    if not sys.stdin.isatty():
+        yield stop
+        return
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
 
     def pressed() -> None:
-        if keyboard is not None and os.read(keyboard, 1) in (b"q", b"Q", b""):
-            leave.set()
+        if os.read(keyboard, 1) in (b"q", b"Q", b""):
+            stop.ask()
 
     try:
-        if keyboard is not None:
-            tty.setcbreak(keyboard)
-            loop.add_reader(keyboard, pressed)
-        yield leave
+        tty.setcbreak(keyboard)
+        loop.add_reader(keyboard, pressed)
+        yield stop
     finally:
-        if keyboard is not None and before is not None:
-            loop.remove_reader(keyboard)
-            termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+        loop.remove_reader(keyboard)
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)

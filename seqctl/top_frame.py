@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +15,10 @@ from rich.text import Text
 _WIDE = 110
 _BARS = "▁▂▃▄▅▆▇█"
 _BAR_WIDTH = 10
+_HOT = 10
+_LEAST = 15
+# What the cells beside an address take, in columns, but for long names of Sets.
+_NODE_CELLS, _REPLICA_CELLS, _HOT_CELLS = 57, 46, 42
 _COLOURS = {
     "serving": "green",
     "running": "green",
@@ -59,21 +62,49 @@ def frame(seen: Seen, width: int, height: int | None) -> RenderableType:
     if seen.trouble:
         problems.insert(0, f"! {seen.trouble}")
     running = [job for job in seen.jobs if job["state"] not in ("done", "aborted")]
-    rooms = _rooms(seen, len(problems), len(running), width, height)
+    wide = _is_wide(seen, width)
+    rooms = _rooms(seen, len(problems), len(running), wide, height)
     parts: list[RenderableType] = [*_head(seen, width)]
     parts += [_line(text, width, "bold red") for text in _cut(problems, rooms["problems"])]
-    parts += [_nodes(seen, rooms["nodes"])]
-    below = [_replicas(seen, rooms["replicas"]), _hot(seen, rooms["hot"])]
-    parts += [Columns(below, padding=(0, 4))] if width >= _WIDE else below
-    if running:
-        parts.append(_jobs(running, rooms["jobs"]))
-    return Group(*parts)
+    room = width - _REPLICA_CELLS
+    tables: list[RenderableType] = []
+    if rooms["nodes"]:
+        tables.append(_nodes(seen, rooms["nodes"], width - _NODE_CELLS))
+    below: list[RenderableType] = []
+    if rooms["replicas"]:
+        below.append(_replicas(seen, rooms["replicas"], room))
+    if rooms["hot"]:
+        below.append(_hot(seen, rooms["hot"], room))
+    tables += [_beside(below)] if wide and below else below
+    if rooms["jobs"]:
+        tables.append(_jobs(running, rooms["jobs"]))
+    return Group(*parts, *(part for table in tables for part in (Text(), table)))
+
+
+def _is_wide(seen: Seen, width: int) -> bool:
+    """Whether replicas and hot sections fit beside each other."""
+    rows = (*seen.report["replicas"], *seen.hot)
+    longest = max((len(row["address"]) for row in rows), default=0)
+    return width >= max(_WIDE, _REPLICA_CELLS + _HOT_CELLS + 2 * longest)
+
+
+def _beside(tables: Sequence[RenderableType]) -> Table:
+    grid = Table.grid(padding=(0, 4, 0, 0))
+    grid.add_row(*tables)
+    return grid
 
 
 def sparkline(values: Sequence[int]) -> str:
     """One block per value, as high as it is beside the highest."""
     top = max(values, default=0) or 1
     return "".join(_BARS[min(len(_BARS) - 1, value * len(_BARS) // (top + 1))] for value in values)
+
+
+def short(address: str, room: int) -> str:
+    """The same, with what does not fit left out before the port."""
+    host, _, port = address.rpartition(":")
+    over = len(address) - max(room, _LEAST)
+    return address if over <= 0 else f"{host[: len(host) - over - 1]}…:{port}"
 
 
 def bar(part: float) -> str:
@@ -83,33 +114,38 @@ def bar(part: float) -> str:
 
 
 _HEADINGS = {"nodes": 2, "replicas": 2, "hot": 2, "jobs": 2, "problems": 0}
+"""Lines of each part beside its rows: a blank one, and the headings."""
+_LEAST_FIRST = ("hot", "jobs", "replicas", "nodes", "problems")
 
 
-def _rooms(seen: Seen, problems: int, jobs: int, width: int, height: int | None) -> dict[str, int]:
-    """How many rows each part may have; who has most gives first, nobody below three."""
-    wanted = {
+def _rooms(seen: Seen, problems: int, jobs: int, wide: bool, height: int | None) -> dict[str, int]:
+    """How many rows each part may have; who has most gives first, as far as one."""
+    there = {
         "problems": problems,
         "nodes": len(seen.nodes),
         "replicas": len(seen.report["replicas"]),
-        "hot": min(10, len(seen.hot)),
+        "hot": min(_HOT if height is None else height, len(seen.hot)),
         "jobs": jobs,
     }
-    if height is None:
-        return wanted
+    rooms = dict(there)
+    while height is not None and _lines(rooms, there, wide) > height and max(rooms.values()) > 1:
+        most = max(rooms, key=lambda name: (rooms[name], name))
+        rooms[most] -= 1
+    for name in _LEAST_FIRST:  # one row of each is too much still
+        if height is not None and _lines(rooms, there, wide) > height:
+            rooms[name] = 0
+    return rooms
 
-    def lines() -> int:
-        taken = {name: rows + _HEADINGS[name] for name, rows in wanted.items()}
-        if not jobs:
-            taken["jobs"] = 0
-        if width >= _WIDE:
-            taken["hot"] = max(taken["hot"], taken["replicas"])
-            taken["replicas"] = 0
-        return 2 + sum(taken.values())
 
-    while lines() > height and max(wanted.values()) > 1:
-        most = max(wanted, key=lambda name: (wanted[name], name))
-        wanted[most] -= 1
-    return wanted
+def _lines(rooms: dict[str, int], there: dict[str, int], wide: bool) -> int:
+    """What they take, with headings, and a line that says how many are left out."""
+    cut = {name for name in ("nodes", "replicas", "jobs") if rooms[name] < there[name]}
+    taken = {
+        name: rows + _HEADINGS[name] + (name in cut) if rows else 0 for name, rows in rooms.items()
+    }
+    if wide:
+        taken["hot"], taken["replicas"] = max(taken["hot"], taken["replicas"]), 0
+    return 2 + sum(taken.values())
 
 
 def _head(seen: Seen, width: int) -> list[RenderableType]:
@@ -119,10 +155,8 @@ def _head(seen: Seen, width: int) -> list[RenderableType]:
     line.append(f"seqsvr {name}", "bold")
     count = len(seen.report["problems"])
     well = seen.report["well"] and not seen.trouble
-    line.append(
-        "  all is well" if well else f"  {count or 'no'} problem{'s'[: count != 1]}",
-        "green" if well else "bold red",
-    )
+    state = "old news" if seen.trouble else f"{count} problem{'s'[: count != 1]}"
+    line.append("  all is well" if well else f"  {state}", "green" if well else "bold red")
     line.append(f"  {seen.at}".rjust(max(0, width - line.cell_len)), "dim")
     rate = Text(no_wrap=True, overflow="ellipsis")
     rate.append(f"{seen.per_second:,}", "bold")
@@ -136,7 +170,7 @@ def _head(seen: Seen, width: int) -> list[RenderableType]:
     return [line, rate]
 
 
-def _nodes(seen: Seen, room: int) -> Table:
+def _nodes(seen: Seen, room: int, name: int) -> Table:
     table = _table("NODE", "SET", "STATE", ">SECTIONS", ">SERVES", ">NUMBERS/S", "SHARE")
     top = seen.per_second or 1
     rows = sorted(seen.nodes, key=lambda row: (row["set"], row["address"]))
@@ -144,7 +178,7 @@ def _nodes(seen: Seen, room: int) -> Table:
         rate = row.get("per_second")
         state = row["state"] if row.get("alive", False) or row["state"] != "serving" else "silent"
         table.add_row(
-            Text(row["address"]),
+            Text(short(row["address"], name)),
             Text(row["set"]),
             _state(state),
             _number(row["sections"]),
@@ -155,7 +189,7 @@ def _nodes(seen: Seen, room: int) -> Table:
     return _closed(table, len(rows) - room)
 
 
-def _replicas(seen: Seen, room: int) -> Table:
+def _replicas(seen: Seen, room: int, name: int) -> Table:
     table = _table("REPLICA", "SET", "STATE", ">SECTIONS", ">LEASES")
     rows = seen.report["replicas"]
     for row in rows[:room]:
@@ -168,7 +202,7 @@ def _replicas(seen: Seen, room: int) -> Table:
             state = "boot grace"
         leases = len(row["leases"]) if row["leases"] is not None else None
         table.add_row(
-            Text(f"{row['name']} {row['address']}"),
+            Text(f"{row['name']} {short(row['address'], name)}"),
             Text(row["set"]),
             _state(state),
             _number(row["sections"]),
@@ -177,12 +211,12 @@ def _replicas(seen: Seen, room: int) -> Table:
     return _closed(table, len(rows) - room)
 
 
-def _hot(seen: Seen, room: int) -> Table:
+def _hot(seen: Seen, room: int, name: int) -> Table:
     table = _table(">HOT SECTION", "NODE", ">NUMBERS/S", ">OF NODE", "PINNED")
     for row in seen.hot[:room]:
         table.add_row(
             _number(row["section"]),
-            Text(row["address"]),
+            Text(short(row["address"], name)),
             _number(row["per_second"]),
             Text(f"{100 * row['share']:.0f} %"),
             Text("yes" if row["pinned_to"] else ""),
@@ -208,7 +242,7 @@ def _jobs(jobs: Sequence[dict[str, Any]], room: int) -> Table:
 
 def _table(*headings: str) -> Table:
     """A heading that begins with > is of numbers."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in headings:
         right = heading.startswith(">")
         table.add_column(
@@ -217,7 +251,6 @@ def _table(*headings: str) -> Table:
             no_wrap=True,
             overflow="ellipsis",
         )
-    table.title = Text("")
     return table
 
 

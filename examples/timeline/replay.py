@@ -30,7 +30,7 @@ from timeline import Message, Stored, Timeline
 import seqsvr
 
 SERVERS = 3
-IN_FLIGHT = 64
+IN_FLIGHT = 1_000
 LOST_ACKS = 0.03
 LOST_PAGES = 0.1
 DELAYS_S = (0.002, 0.3)
@@ -243,6 +243,8 @@ def main() -> int:
     except Failed as error:
         print(f"timeline: {error}", file=sys.stderr)
         return 3
+    except KeyboardInterrupt:
+        return 130
     print(json.dumps(figures))
     return 1 if figures["violations"] else 0
 

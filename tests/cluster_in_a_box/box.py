@@ -78,15 +78,19 @@ class Member:
 class Box:
     """`open_box` makes one."""
 
-    def __init__(self, cluster: Cluster, spec: SetSpec, coordinator: EmbeddedCoordinator) -> None:
+    def __init__(
+        self, cluster: Cluster, spec: SetSpec, coordinator: EmbeddedCoordinator, max_ttl_s: float
+    ) -> None:
         self.cluster = cluster
+        self.max_ttl_s = max_ttl_s
         self.spec = spec
         self.coordinator = coordinator
         self.disks = [
             Disk(Identity(cluster.id, SET, r.name, cluster.section_size, cluster.uid_limit, 1, i))
             for i, r in enumerate(spec.replicas, start=1)
         ]
-        self.stores = [opened(disk) for disk in self.disks]
+        self.stores = [opened(disk, max_ttl_s) for disk in self.disks]
+        self.replicas = list(spec.replicas)  # newcomers behind them
 
     @asynccontextmanager
     async def node(
@@ -125,12 +129,31 @@ class Box:
         )
         links = [Link(store) for store in self.stores]
         faults(links)
+
+        def connect(replica: Replica) -> Link:
+            index = self.replicas.index(replica)
+            if index == len(links):
+                links.append(Link(self.stores[index]))
+            return links[index]
+
         try:
-            by_store = dict(zip(self.spec.replicas, links, strict=True))
-            async with node.running(by_store.__getitem__):
+            async with node.running(connect):
                 yield Member(node, links)
         except BaseExceptionGroup as group:
             raise only(group) from None
+
+    def newcomer(self) -> Replica:
+        """Another store, empty, that the map does not know."""
+        number = len(self.stores) + 1
+        replica = Replica(f"store-{number - 1}", f"127.0.0.1:{number}", number)
+        old = self.disks[0].identity
+        self.disks.append(Disk(old._replace(replica=replica.name, store_id=number, membership=1)))
+        self.stores.append(opened(self.disks[-1], self.max_ttl_s))
+        self.replicas.append(replica)
+        return replica
+
+    def store(self, replica: Replica) -> StoreService:
+        return self.stores[self.replicas.index(replica)]
 
     async def assign(self, member: Member, first: int = 0, last: int | None = None) -> None:
         """Give sections (all of them) to a node, as the arbiter would."""
@@ -224,9 +247,10 @@ def only(group: BaseException) -> BaseException:
     return group
 
 
-def opened(disk: Disk) -> StoreService:
+def opened(disk: Disk, max_ttl_s: float = 60.0) -> StoreService:
     engine = MemoryEngine(disk)
-    return StoreService(StoredReplica(engine, now_ns=boottime_ns()), engine)
+    replica = StoredReplica(engine, now_ns=boottime_ns(), max_ttl_ns=int(max_ttl_s * 1e9))
+    return StoreService(replica, engine)
 
 
 @asynccontextmanager
@@ -240,13 +264,17 @@ async def open_box(
     section_size: int = 100,
     seq_limit: int = SEQ_LIMIT,
     uid_limit: int | None = None,
+    max_ttl_s: float = 60.0,
 ) -> AsyncIterator[Box]:
-    """A Set of `sections` sections on `n` replicas, without a node."""
+    """A Set of `sections` sections on `n` replicas, without a node.
+
+    max_ttl_s: the longest lease that they grant, and boot grace of one that adopts a membership.
+    """
     cluster = Cluster("c0ffee", section_size, uid_limit or sections * section_size, seq_limit)
     replicas = tuple(Replica(f"store-{i}", f"127.0.0.1:{i + 1}", i + 1) for i in range(n))
     spec = SetSpec(SET, (Range(0, cluster.layout.sections - 1),), replicas, r, w)
     coordinator = await EmbeddedCoordinator.open(directory)
-    box = Box(cluster, spec, coordinator)
+    box = Box(cluster, spec, coordinator, max_ttl_s)
     await coordinator.transact({}, box.blank_map())
     try:
         yield box

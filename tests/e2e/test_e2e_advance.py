@@ -1,11 +1,13 @@
 """Floors through restarts: a graceful one goes on densely above them, a crash somewhere above."""
 
+import asyncio
 import json
 import random
 from pathlib import Path
 from typing import Any
 
-from processes import Services, seqctl
+import seqsvr
+from processes import Services, free_port, seqctl
 from processes.calls import plain
 from real_cluster.cluster import RealCluster
 
@@ -23,7 +25,7 @@ def test_an_import_outlives_a_graceful_restart_and_a_kill(
 ) -> None:
     service = services().start()
     rng = random.Random(7)
-    floors = {rng.randrange(300_000): rng.randrange(1, 10**6) for _ in range(20_000)}
+    floors = {rng.randrange(300_000): rng.randrange(1, 10**6) for _ in range(5_000)}
     floors[5] = 3 * 10**6  # the highest of its section
     path = tmp_path / "floors.csv"
     path.write_text("uid,floor\n" + "".join(f"{uid},{floor}\n" for uid, floor in floors.items()))
@@ -55,6 +57,46 @@ def test_an_import_outlives_a_graceful_restart_and_a_kill(
         # One number is durable for all uids of a section: they go on from its highest floor.
         assert 3 * 10**6 < calls.next(99_999) <= 3 * 10**6 + 3 * STEP
         assert calls.next(100_000) <= 10**6 + 3 * STEP
+
+
+async def test_advances_under_load_and_kills_break_no_promise(
+    services: Services, tmp_path: Path
+) -> None:
+    service = services(port=free_port()).start()
+    history, uids = tmp_path / "history", [0, 1, 2, 100_000]
+    over = asyncio.Event()
+
+    async def call_on(client: seqsvr.AsyncClient, rng: random.Random) -> None:
+        while not over.is_set():
+            uid = rng.choice(uids)
+            kind = rng.choice(("next", "next", "current", "advance"))
+            if kind == "next":
+                await client.next_range(uid, rng.choice((1, 7)))
+            elif kind == "current":
+                await client.current(uid)
+            else:
+                stands = (await client.current(uid)).value
+                await client.advance(uid, max(0, stands + rng.choice((-5, 1, 100, 2 * STEP))))
+
+    async with seqsvr.AsyncClient(service.address, timeout=30, history=history) as client:
+        callers = [asyncio.create_task(call_on(client, random.Random(n))) for n in range(8)]
+        for _ in range(4):
+            await asyncio.sleep(random.uniform(0.2, 0.5))
+            service.kill()
+            await asyncio.to_thread(service.start)
+        over.set()
+        await asyncio.gather(*callers)
+    calls = [json.loads(line) for line in history.read_text().splitlines()]
+    rose = [call for call in calls if call["op"] == "advance" and call["seq"] == call["at_least"]]
+    assert len({call["epoch"] for call in rose}) > 2, "too little was tried"
+    checked = seqctl("check", "--complete", history)
+    assert checked.returncode == 0, checked.stdout
+    # One more, of a number that an advance has left behind, is seen.
+    late = calls[-1]["return_ns"]
+    forged = {**rose[-1], "op": "next", "call_ns": late + 1, "return_ns": late + 2}
+    with history.open("a") as lines:
+        lines.write(json.dumps(forged) + "\n")
+    assert seqctl("check", history).returncode == 1
 
 
 def test_floors_hold_in_a_cluster_whose_nodes_are_drained_and_killed(cluster: RealCluster) -> None:

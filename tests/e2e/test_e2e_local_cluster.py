@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from processes import ROOT, environment, seqctl
+from processes import ROOT, environment, free_base, seqctl
 
 PROGRAM = ROOT / "examples" / "local-cluster" / "cluster.py"
 READY_S = 150.0
@@ -28,7 +28,7 @@ class Local:
 
     def __init__(self, folder: Path) -> None:
         self.data = folder / "data"
-        self.base = free_base()
+        self.base = free_base(*PORTS)
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -181,23 +181,6 @@ def until(holds: Callable[[], bool], otherwise: Callable[[], str]) -> None:
     while not holds():
         assert time.monotonic() < deadline_s, otherwise()
         time.sleep(0.05)
-
-
-def free_base() -> int:
-    """From here on all ports that it takes are free, below those of outgoing connections."""
-    for _ in range(100):
-        base = random.randrange(10_000, 32_000)
-        if all(free(base + offset) for offset in PORTS):
-            return base
-    raise AssertionError("no fifty free ports in a row")
-
-
-def free(port: int) -> bool:
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
 
 
 def answers(port: int) -> bool:

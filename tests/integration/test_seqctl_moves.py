@@ -7,6 +7,7 @@ built.
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -290,8 +291,7 @@ def test_a_section_that_two_sets_could_serve_is_found(
 
     header = pb.StoreHeader(cluster="c1", set=B, membership=1)
     entries = [pb.RaiseEntry(section=s, epoch=3, max_seq=10) for s in (1, 2)]
-    with grpc.insecure_channel(b) as channel:
-        stub: Any = store_pb2_grpc.StoreStub(channel)  # type: ignore[no-untyped-call]
+    with store(b) as stub:
         stub.Raise(pb.RaiseRequest(header=header, incarnation=9, entries=entries), timeout=20)
     found = seqctl("move", "verify", "move-1", "-o", "json")
     assert (found.code, found.json["clean"]) == (1, False)
@@ -299,6 +299,25 @@ def test_a_section_that_two_sets_could_serve_is_found(
     table = seqctl("move", "verify", "move-1")
     assert (table.code, "1..2" in table.out) == (1, True)
     assert "not sealed in Set b" in table.out
+
+    sealed = [pb.SealEntry(section=s, epoch=4) for s in (1, 2)]
+    with store(b) as stub:
+        assert not stub.Seal(pb.SealRequest(header=header, entries=sealed), timeout=20).refused
+    lower = seqctl("move", "verify", "move-1")
+    assert "not sealed" not in lower.out
+    assert "max_seq in Set set-0 may be found below 10" in lower.out
+    header.set = A
+    spec = SetSpec.from_json(keys(world, set_key(A))[set_key(A)])
+    with store(spec.replicas[0].address) as stub:
+        stub.Raise(pb.RaiseRequest(header=header, incarnation=9, entries=entries), timeout=20)
+    assert seqctl("move", "verify", "move-1").code == 0
+
+
+@contextmanager
+def store(address: str) -> Iterator[Any]:
+    """A replica, to be asked as nodes and arbiters do."""
+    with grpc.insecure_channel(address) as channel:
+        yield store_pb2_grpc.StoreStub(channel)  # type: ignore[no-untyped-call]
 
 
 def test_too_few_replicas_are_no_verdict(

@@ -59,12 +59,13 @@ class OneStore:
         etcd = ",".join(self.etcd.endpoints)
         return self.child("allocsvr", "--etcd", etcd, *TTL, *given, *arguments, **more)
 
-    def store(self, name: str = DEFAULT_SET) -> str:
+    def store(self, name: str = DEFAULT_SET, *arguments: object) -> str:
         """Start the StoreSvr of a Set; its address."""
         return self.child(
             *("storesvr", "--data", self.folder / f"store-{name}", "--set", name, "--create", *TTL),
             *("--listen", f"127.0.0.1:{free_port()}", "--cluster", "c1", "--map-size-gb", "0.25"),
             *("--section-size", SIZE, "--uid-limit", SIZE * SECTIONS),
+            *arguments,
         ).ready()
 
     def start(self) -> "OneStore":

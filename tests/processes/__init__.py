@@ -10,7 +10,7 @@ tmpfs.py      a small file system of its own, in a mount namespace
 """
 
 from processes.commands import ROOT, TRACE, environment, seqctl
-from processes.service import SMALL, Service, Services, free_port
+from processes.service import SMALL, Service, Services, free_base, free_port
 
 __all__ = [
     "ROOT",
@@ -19,6 +19,7 @@ __all__ = [
     "Service",
     "Services",
     "environment",
+    "free_base",
     "free_port",
     "seqctl",
 ]

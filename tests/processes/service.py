@@ -204,10 +204,24 @@ def free_port() -> int:
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     for _ in range(100):
         port = random.randrange(10_000, min(lowest, 60_000))
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if _is_free(port):
             return port
     raise AssertionError("no free port found below the range of outgoing connections")
+
+
+def free_base(*offsets: int) -> int:
+    """A port from which on those at these offsets are free, likewise."""
+    for _ in range(100):
+        base = free_port()
+        if all(_is_free(base + offset) for offset in offsets):
+            return base
+    raise AssertionError("no free ports in a row")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from allocsvr.lease import Grants, Lease, Promises, wait_ns
+from allocsvr.lease import Grants, Lease, Promises
+from clustermap.drift import wait_ns
 from clustermap.membership import one_group
 from storesvr.leases import Leases
 

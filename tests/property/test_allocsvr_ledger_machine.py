@@ -49,7 +49,7 @@ class Node(RuleBasedStateMachine):
 
     @initialize(vector_from=st.sampled_from([1, 1, 3, 100]), serving=st.integers(0, SECTIONS))
     def begin(self, vector_from: int, serving: int) -> None:
-        """vector_from: batches are tried as a whole; serving: so many sections from the start on."""
+        """vector_from: as of Ledger; serving: so many sections from the start on."""
         self.ledger.vector_from = vector_from
         for number in range(serving):
             self.admit(number, 1)

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from allocsvr.lease import Grants, Lease, Promises, wait_ns
+from allocsvr.lease import Grants, Lease, Promises
+from clustermap.drift import wait_ns
 from clustermap.membership import Group, one_group
 
 MS = 10**6

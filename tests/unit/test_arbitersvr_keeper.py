@@ -17,6 +17,7 @@ from clustermap.model import (
     set_key,
 )
 from clustermap.nodes import Load, Node
+from clustermap.orders import Orders, orders_key
 from clustermap.placement import mark_leaving, reassign
 from clustermap.ranges import Range
 from clustermap.scene import DRAIN, FAILURE, SUCCESSOR, UNOWNED, Limits
@@ -302,3 +303,55 @@ def test_a_set_without_sections_is_left_alone_and_shown_as_such() -> None:
         assert world.keeper.decide(world.now_ns) is None
         world.now_ns += ROUND_NS
     assert sum(world.keeper.sections().values()) == 0
+
+
+# -- orders of the operator
+
+
+def order(world: World, orders: Orders) -> None:
+    world.revision += 1
+    world.entries[orders_key("s")] = Versioned(orders.to_json(), world.revision)
+    assert world.see() == []
+
+
+def test_a_node_that_is_to_be_relieved_is_drained_as_if_it_had_asked(settled: World) -> None:
+    order(settled, Orders("s").draining("n:1"))
+    change = settled.obey()
+    assert {move.cause for move in change.plan.moves} == {DRAIN}
+    assert all(e.leaving for e in change.plan.document.entries if e.incarnation == 1)
+    assert change.expected[orders_key("s")] == settled.entries[orders_key("s")].revision
+
+
+def test_without_orders_nothing_is_expected_of_them(world: World) -> None:
+    world.register(node(1))
+    world.see()
+    change = world.decide()
+    assert change is not None
+    assert orders_key("s") not in change.expected
+
+
+def test_nobody_is_relieved_where_nobody_else_is_left(world: World) -> None:
+    world.register(node(1))
+    world.see()
+    world.obey()
+    order(world, Orders("s").draining("n:1"))
+    assert world.decide() is None
+
+
+def test_orders_that_cannot_be_read_stop_the_planning_and_are_complained_about(
+    settled: World,
+) -> None:
+    settled.revision += 1
+    settled.entries[orders_key("s")] = Versioned(b"{}", settled.revision)
+    assert "orders" in settled.see()[0]
+    order(settled, Orders("s"))
+    other = Versioned(Orders("t").to_json(), settled.revision + 1)
+    settled.entries[orders_key("s")] = other
+    assert "orders of Set 's' are those of 't'" in settled.see()[0]
+
+
+def test_orders_that_are_taken_back_are_forgotten(settled: World) -> None:
+    order(settled, Orders("s").draining("n:1"))
+    del settled.entries[orders_key("s")]
+    settled.see()
+    assert settled.decide() is None

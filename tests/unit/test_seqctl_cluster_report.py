@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from clustermap.jobs import Job, Move, State
 from clustermap.model import Assignment, Assignments, Cluster, Owner, Replica, SetSpec
 from clustermap.nodes import Load, Node
 from clustermap.ranges import Range
@@ -214,6 +215,22 @@ def test_a_set_without_sections_is_shown_as_such(capsys: pytest.CaptureFixture[s
     assert (shown[0]["first"], shown[0]["last"], shown[0]["sections"]) == (None, None, 0)
     print_report(found.shown)
     assert "none" in capsys.readouterr().out
+
+
+def test_unfinished_jobs_are_shown_and_a_failed_one_is_a_problem(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = Job("m", State.RUNNING, "ann", 1, "waits", Move("set-0", "b", (Range(0, 1),), 7, 4))
+    done, failed = replace(job, id="d", state=State.DONE), replace(job, state=State.FAILED)
+    found = made(entries() | {"jobs/m": (job.to_json(), 5), "jobs/d": (done.to_json(), 5)})
+    assert found.well
+    shown: Any = found.shown["jobs"]
+    assert [(one["id"], one["state"], one["sets"]) for one in shown] == [
+        ("m", "running", ["b", "set-0"])
+    ]
+    print_report(found.shown)
+    assert "job m of Set b and set-0 is running: waits" in capsys.readouterr().out
+    assert "job m failed: waits" in made(entries() | {"jobs/m": (failed.to_json(), 5)}).problems
 
 
 def test_tables_show_every_replica_and_node(capsys: pytest.CaptureFixture[str]) -> None:

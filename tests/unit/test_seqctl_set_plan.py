@@ -8,6 +8,7 @@ from clustermap.coordinator import Listing, Versioned
 from clustermap.jobs import Job, Move, State, job_key
 from clustermap.model import Assignments, Cluster, Replica, SetSpec, assignments_key, set_key
 from clustermap.nodes import Node
+from clustermap.orders import Orders, orders_key
 from clustermap.placement import reassign
 from clustermap.ranges import Range
 from seqctl.cluster_plan import Wanted, WantedSet
@@ -111,3 +112,12 @@ def test_a_set_is_not_retired_while_anything_is_left_of_it() -> None:
         retirement(seen(A, EMPTY, documents=(left,)), "b")
     with pytest.raises(NotDone, match="no Set 'x'"):
         retirement(seen(A), "x")
+
+
+def test_a_retired_set_takes_its_orders_with_it() -> None:
+    found = seen(A, EMPTY)
+    found.orders["b"] = Orders("b").draining("n:1")
+    found.entries = {**found.entries, orders_key("b"): Versioned(b"", 77)}
+    _, change = retirement(found, "b")
+    assert change.puts == {set_key("b"): None, orders_key("b"): None}
+    assert change.expected[orders_key("b")] == 77

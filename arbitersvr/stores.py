@@ -1,0 +1,110 @@
+"""Towards the StoreSvr replicas of a Set, for jobs: the port, its gRPC form, asking all at once."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
+
+import grpc
+
+from clustermap.errors import ReplicaFailed
+from clustermap.model import Cluster, SetSpec
+from seqsvr.v1 import store_pb2 as pb
+from seqsvr.v1 import store_pb2_grpc
+from svrprocess.rpc import CHANNEL_OPTIONS, RpcFailed, call
+
+TIMEOUT_S = 5.0
+MAX_MESSAGE_BYTES = 16 << 20
+
+T = TypeVar("T", pb.FenceResponse, pb.SealResponse, pb.PutAtLeastResponse, pb.ScanResponse)
+
+
+class Store(Protocol):
+    """One StoreSvr replica. Each method raises ReplicaFailed where there is no usable answer."""
+
+    async def fence(self, request: pb.FenceRequest) -> pb.FenceResponse: ...
+    async def seal(self, request: pb.SealRequest) -> pb.SealResponse: ...
+    async def put_at_least(self, request: pb.PutAtLeastRequest) -> pb.PutAtLeastResponse: ...
+    async def scan(self, request: pb.ScanRequest) -> pb.ScanResponse: ...
+    async def aclose(self) -> None: ...
+
+
+Connect = Callable[[str], Store]
+"""From the address of a replica."""
+
+
+class GrpcStore:
+    """A replica behind the wire."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), *CHANNEL_OPTIONS]
+        self._channel = grpc.aio.insecure_channel(address, options=options)
+        self._stub = store_pb2_grpc.StoreStub(self._channel)  # type: ignore[no-untyped-call]
+
+    async def fence(self, request: pb.FenceRequest) -> pb.FenceResponse:
+        return await self._call(self._stub.Fence, request)
+
+    async def seal(self, request: pb.SealRequest) -> pb.SealResponse:
+        return await self._call(self._stub.Seal, request)
+
+    async def put_at_least(self, request: pb.PutAtLeastRequest) -> pb.PutAtLeastResponse:
+        return await self._call(self._stub.PutAtLeast, request)
+
+    async def scan(self, request: pb.ScanRequest) -> pb.ScanResponse:
+        return await self._call(self._stub.Scan, request)
+
+    async def aclose(self) -> None:
+        await self._channel.close()
+
+    async def _call(self, method: Callable[..., Awaitable[T | None]], request: object) -> T:
+        try:
+            return await call(partial(method, timeout=TIMEOUT_S), request, self._address)
+        except RpcFailed as failed:
+            reason = "TIMEOUT" if failed.timed_out else failed.reason or "UNREACHABLE"
+            raise ReplicaFailed(reason, str(failed)) from None
+
+
+class Stores:
+    """The replicas of one Set. An answer of another store than the map names is none (NRW-2)."""
+
+    def __init__(self, cluster: Cluster, spec: SetSpec, stores: Sequence[Store]) -> None:
+        self.spec = spec
+        self.header = pb.StoreHeader(cluster=cluster.id, set=spec.name, membership=spec.membership)
+        self._stores = tuple(stores)
+
+    async def ask(
+        self, send: Callable[[Store], Awaitable[T]]
+    ) -> AsyncGenerator[tuple[int, T | ReplicaFailed], None]:
+        """Ask all; (replica, answer) as they come. Close it as soon as it is decided: what is still
+        on its way then goes on, since a straggler may be told as well as the others."""
+        tasks = {asyncio.create_task(self._one(i, send)): i for i in range(len(self._stores))}
+        try:
+            while tasks:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in sorted(done, key=tasks.__getitem__):
+                    yield tasks.pop(task), task.result()
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            raise
+        finally:
+            _LATE.update(tasks)
+            for task in tasks:
+                task.add_done_callback(_LATE.discard)
+
+    async def ask_one(self, index: int, send: Callable[[Store], Awaitable[T]]) -> T | ReplicaFailed:
+        return await self._one(index, send)
+
+    async def _one(self, index: int, send: Callable[[Store], Awaitable[T]]) -> T | ReplicaFailed:
+        try:
+            answer = await send(self._stores[index])
+        except ReplicaFailed as failed:
+            return failed
+        if answer.store_id != self.spec.replicas[index].store_id:
+            return ReplicaFailed("FOREIGN", f"replica {index} is store {answer.store_id:016x}")
+        return answer
+
+
+_LATE: set["asyncio.Task[object]"] = set()
+"""Stragglers; each ends by its own deadline, and asyncio itself holds tasks only weakly."""
