@@ -1,4 +1,4 @@
-"""Changes of a Set's replicas as operators ask for them, against counting by hand. NRW-1, FENCE-1."""
+"""Changes of a Set's replicas as operators ask for them, counted by hand. NRW-1, FENCE-1."""
 
 from hypothesis import given
 from hypothesis import strategies as st
