@@ -22,6 +22,7 @@ from allocsvr.replicas import Replicas, ReplicaTransport
 from allocsvr.section import Section, State
 from clustermap.clock import Clock
 from clustermap.errors import ReplicaFailed
+from seqsvr import tracing
 from seqsvr.v1 import store_pb2 as pb
 
 MAX_SECTIONS = 4096
@@ -142,7 +143,8 @@ class Raising:
             add(section=section.id, epoch=section.epoch, max_seq=target)
 
         async def send(_: int, replica: ReplicaTransport) -> pb.RaiseResponse:
-            return await replica.raise_max(request)
+            with tracing.span("seqsvr.raise", sections=len(batch)):
+                return await replica.raise_max(request)
 
         self._replicas.ask(send, lambda index, answer: self._answered(flight, index, answer))
 
