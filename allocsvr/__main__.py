@@ -30,7 +30,6 @@ from allocsvr.node import (
     Options,
 )
 from allocsvr.presence import Presence
-from allocsvr.replicas import GrpcReplica
 from allocsvr.section import MAX_STEP
 from allocsvr.serving import NodeFront
 from clustermap.clock import BootClock
@@ -47,6 +46,7 @@ from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
 from svrprocess.signals import Stop
+from svrprocess.store_client import GrpcReplica
 from svrprocess.values import (
     LISTEN,
     MAX_PORT,

@@ -39,7 +39,7 @@ from allocsvr.pictures import MapView
 from allocsvr.raising import Raising
 from allocsvr.releasing import Releasing
 from allocsvr.repairing import PERIOD_S, Repairing
-from allocsvr.replicas import QUICK_S, ReplicaTransport
+from allocsvr.replicas import ReplicaTransport
 from allocsvr.reporting import RETRY_S, Reporting
 from allocsvr.section import MAX_STEP, Pages, Section, State
 from allocsvr.waiting import Waiting
@@ -52,6 +52,7 @@ from clustermap.model import Assignments, Cluster, Owner, Replica, SetSpec
 from seqsvr.invariants import BrokenInvariant
 from seqsvr.routing import Router, RoutingTable
 from seqsvr.sections import STEP
+from svrprocess.store_client import QUICK_S
 
 logger = logging.getLogger(__name__)
 

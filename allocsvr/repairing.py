@@ -41,11 +41,11 @@ from typing import Any, TypeVar
 
 from allocsvr.generation import Current
 from allocsvr.ledger import Ledger
-from allocsvr.levelling import Records, differing, goals, is_behind, windows
 from allocsvr.metrics import Metrics
 from allocsvr.replicas import Replicas, ReplicaTransport
 from clustermap.clock import Clock
 from clustermap.errors import ReplicaFailed
+from clustermap.levelling import Records, batches, differing, goals, is_behind, windows
 from seqsvr.v1 import store_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -55,8 +55,6 @@ CALM_ROUNDS = 6
 SPAN = 512  # sections per question for digests: some 7 ms of the replica's time
 CHUNK = 128  # sections per digest
 MAX_CHUNKS = 128  # read per round
-MAX_PUT = 512  # records per request
-MAX_PUT_BYTES = 2 << 20
 SECOND_LOOK_S = 1.0
 PAUSE_S = 0.005
 
@@ -238,7 +236,7 @@ class Repairing:
     async def _put(self, index: int, records: list[pb.StoredRecord]) -> int:
         """Raise one replica; returns how many records rose."""
         raised = failed = 0
-        for batch in _batches(records):
+        for batch in batches(records):
             request = pb.PutAtLeastRequest(header=self._asked.header, records=batch)
 
             async def send(
@@ -264,16 +262,3 @@ class Repairing:
         text = "event=replica_repaired replica=%d first=%d raised=%d needless=%d failed=%d"
         logger.info(text, index, first, raised, needless, failed)
         return raised
-
-
-def _batches(records: Iterable[pb.StoredRecord]) -> Iterable[list[pb.StoredRecord]]:
-    batch: list[pb.StoredRecord] = []
-    size = 0
-    for record in records:
-        if batch and (len(batch) == MAX_PUT or size + len(record.snapshot) > MAX_PUT_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(record)
-        size += len(record.snapshot)
-    if batch:
-        yield batch

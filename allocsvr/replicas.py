@@ -8,24 +8,16 @@ frozen replica costs neither time nor tasks. To a Tally such a failure is a vote
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import partial
 from typing import Any, Protocol, TypeVar
-
-import grpc
 
 from allocsvr.standing import Standing
 from clustermap.errors import ReplicaFailed
 from clustermap.membership import Groups, is_met
 from seqsvr.v1 import store_pb2 as pb
-from seqsvr.v1 import store_pb2_grpc
-from svrprocess.rpc import CHANNEL_OPTIONS, RpcFailed, call
 
 logger = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 16 << 20
 MAX_IN_FLIGHT = 64  # questions to one replica
-TIMEOUT_S = 10.0
-QUICK_S = 1.0
 # A timer that fires this much too late says something about this process, not about a replica.
 LATE = 1.5
 QUIET_S = 1.0  # between two lines of the log on the same failure
@@ -52,79 +44,6 @@ class ReplicaTransport(Protocol):
     async def scan(self, request: pb.ScanRequest) -> pb.ScanResponse: ...
     async def digest(self, request: pb.DigestRequest) -> pb.DigestResponse: ...
     async def put_at_least(self, request: pb.PutAtLeastRequest) -> pb.PutAtLeastResponse: ...
-
-
-class GrpcReplica:
-    """A replica behind the wire.
-
-    timeout_s, quick_s: as in `Replicas`; the deadlines that the replica itself is told.
-    """
-
-    def __init__(
-        self, address: str, *, timeout_s: float = TIMEOUT_S, quick_s: float = QUICK_S
-    ) -> None:
-        self.address = address
-        self._timeout_s = timeout_s
-        self._quick_s = min(timeout_s, quick_s)
-        self._away = False
-        self._channel = grpc.aio.insecure_channel(
-            address,
-            options=[
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                *CHANNEL_OPTIONS,
-            ],
-        )
-        self._stub = store_pb2_grpc.StoreStub(self._channel)  # type: ignore[no-untyped-call]
-
-    async def fence(self, request: pb.FenceRequest) -> pb.FenceResponse:
-        return await self._call(self._stub.Fence, request, self._timeout_s)
-
-    async def raise_max(self, request: pb.RaiseRequest) -> pb.RaiseResponse:
-        return await self._call(self._stub.Raise, request, self._timeout_s)
-
-    async def release(self, request: pb.ReleaseRequest) -> pb.ReleaseResponse:
-        return await self._call(self._stub.Release, request, self._timeout_s)
-
-    async def renew(self, request: pb.RenewRequest) -> pb.RenewResponse:
-        # After a failure the next one waits for the connection, so that it is answered as soon as
-        # the replica is back. A deadline of our caller's ends this by cancellation: a failure too.
-        wait, self._away = self._away, True
-        try:
-            answer: pb.RenewResponse = await self._call(
-                partial(self._stub.Renew, wait_for_ready=wait), request, self._quick_s
-            )
-        except ReplicaFailed as failed:
-            self._away = failed.reason in ("TIMEOUT", "UNREACHABLE")
-            raise
-        self._away = False
-        return answer
-
-    async def scan(self, request: pb.ScanRequest) -> pb.ScanResponse:
-        return await self._call(self._stub.Scan, request, self._quick_s)
-
-    async def digest(self, request: pb.DigestRequest) -> pb.DigestResponse:
-        return await self._call(self._stub.Digest, request, self._quick_s)
-
-    async def put_at_least(self, request: pb.PutAtLeastRequest) -> pb.PutAtLeastResponse:
-        return await self._call(self._stub.PutAtLeast, request, self._timeout_s)
-
-    async def aclose(self) -> None:
-        await self._channel.close()
-
-    @staticmethod
-    async def hang_up(replica: ReplicaTransport) -> None:
-        """Close one of these."""
-        if isinstance(replica, GrpcReplica):
-            await replica.aclose()
-
-    async def _call(
-        self, method: Callable[..., Awaitable[T | None]], request: object, timeout_s: float
-    ) -> T:
-        try:
-            return await call(partial(method, timeout=timeout_s), request, self.address)
-        except RpcFailed as failed:
-            reason = "TIMEOUT" if failed.timed_out else failed.reason or "UNREACHABLE"
-            raise ReplicaFailed(reason, str(failed), membership=failed.membership) from None
 
 
 class _Line:

@@ -14,10 +14,12 @@ import sys
 from collections.abc import Sequence
 
 from arbitersvr.arbiter import Arbiter
+from arbitersvr.jobs import Work
 from arbitersvr.keeper import Options
 from arbitersvr.metrics import Metrics
 from arbitersvr.moving_sets import MovingSets
 from arbitersvr.probe import PROBE_TIMEOUT_S, HealthProber
+from arbitersvr.reforming import Reforming
 from clustermap.clock import BootClock
 from clustermap.scene import Limits
 from svrprocess import program
@@ -98,7 +100,8 @@ async def _serve(args: argparse.Namespace) -> int:
         candidate = address.encode()
         clock = BootClock()
         moves = MovingSets(clock)
-        metrics, kinds = Metrics(registry), {"move": moves}
+        kinds: dict[str, Work] = {"move": moves, "reform": Reforming()}
+        metrics = Metrics(registry)
         arbiter = Arbiter(coordinator, clock, prober, metrics, options, candidate, kinds)
         try:
             await front.start()

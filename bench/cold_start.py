@@ -206,10 +206,10 @@ async def node_main(
 
     from allocsvr.metrics import Metrics
     from allocsvr.node import AllocNode, Options
-    from allocsvr.replicas import GrpcReplica
     from clustermap.clock import BootClock
     from clustermap.embedded import EmbeddedCoordinator
     from clustermap.model import CLUSTER_KEY, Cluster, Replica, SetSpec, set_key
+    from svrprocess.store_client import GrpcReplica
 
     def since_start_s() -> float:
         return (time.monotonic_ns() - started_ns) / 1e9

@@ -102,13 +102,13 @@ async def serve(directory: Path, metrics: str) -> int:
 
     from allocsvr.metrics import Metrics
     from allocsvr.node import AllocNode
-    from allocsvr.replicas import GrpcReplica
     from allocsvr.serving import NodeFront
     from clustermap.clock import BootClock
     from clustermap.embedded import EmbeddedCoordinator
     from clustermap.model import CLUSTER_KEY, DEFAULT_SET, Cluster, Replica, SetSpec, set_key
     from svrprocess.listening import serve_metrics
     from svrprocess.signals import Stop
+    from svrprocess.store_client import GrpcReplica
 
     stop, front, registry = Stop.on_signals(), NodeFront(), CollectorRegistry()
     serve_metrics(metrics, registry)

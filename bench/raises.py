@@ -38,7 +38,7 @@ from allocsvr import raising
 from allocsvr.generation import Generation
 from allocsvr.metrics import Metrics
 from allocsvr.raising import Raising
-from allocsvr.replicas import GrpcReplica, Replicas
+from allocsvr.replicas import Replicas
 from allocsvr.section import Section, State
 from clustermap.clock import BootClock
 from clustermap.membership import one_group
@@ -47,6 +47,7 @@ from seqsvr.v1 import store_pb2 as pb
 from storesvr.port import Identity
 from storesvr.service import add_to_server, open_service
 from storesvr.servicer import SERVER_OPTIONS
+from svrprocess.store_client import GrpcReplica
 
 CLUSTER, SET = "bench", "set-0"
 N, R, W = 3, 2, 2

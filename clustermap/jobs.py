@@ -106,7 +106,8 @@ class Move:
 class Reform:
     """The Set `set` is to have these replicas and quorum sizes, whatever it has now.
 
-    copied: sections that the newcomers have by now, for showing.
+    copied: sections that the newcomers have by now, for showing; leaving: who is no replica any
+    more, once that is so, to be told of it.
     """
 
     set: str
@@ -114,6 +115,7 @@ class Reform:
     r: int
     w: int
     copied: int = 0
+    leaving: tuple[Replica, ...] = ()
 
     def __post_init__(self) -> None:
         check_name("Set", self.set)
@@ -127,6 +129,7 @@ class Reform:
             "r": self.r,
             "w": self.w,
             "copied": self.copied,
+            **({"leaving": [one.fields() for one in self.leaving]} if self.leaving else {}),
         }
 
     @classmethod
@@ -137,6 +140,7 @@ class Reform:
             fields.integer("r", 1, U64_MAX),
             fields.integer("w", 1, U64_MAX),
             fields.integer("copied", 0, U64_MAX),
+            fields.maybe_many("leaving", Replica.read),
         )
 
 

@@ -59,6 +59,7 @@ _OTHERS = {
     "rebalance": ("even out the loads of nodes", "seqctl.rebalance"),
     "top": ("watch nodes, sections, replicas and jobs", "seqctl.top"),
     "audit": ("show who changed what in a cluster", "seqctl.audit"),
+    "store": ("show, change and look after the replicas of Sets", "seqctl.stores"),
     "backup": ("write the records of Sets to a file, while they serve", "seqctl.backup"),
     "restore": ("write a backup onto blank replicas of a Set", "seqctl.restore"),
     "verify": ("compare all replicas of Sets, and a backup with them", "seqctl.verify"),

@@ -15,7 +15,7 @@ from seqctl.failures import OK, NotDone, WrongUsage
 from seqctl.groups import add_output
 from seqctl.output import print_json
 from seqctl.progress import progress
-from seqctl.set_reading import combined, reading
+from svrprocess.set_reading import combined, reading
 
 EXAMPLE = "seqctl backup --etcd 10.0.0.9:2379 --all --out /backup/2026-01-31.seqsvr"
 MORE = (

@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from allocsvr.levelling import goals, is_behind
+from clustermap.levelling import goals, is_behind
 from clustermap.model import Cluster, SetSpec
 from clustermap.ranges import Range
 from seqctl.progress import progress
-from seqctl.set_reading import Records, SetReader, combined, reading
 from seqsvr.v1 import store_pb2 as pb
+from svrprocess.set_reading import Records, SetReader, combined, reading
 
 SECOND_LOOK_S = 1.0
 SHOWN = 100

@@ -20,10 +20,12 @@ async def followed(coordinator: Coordinator, job: Job, total: int) -> Job:
     key, last, told = job_key(job.id), job, ""
 
     def done() -> int:
+        if last.reform is not None:
+            return last.reform.copied
         return last.move.moved if last.move else 0
 
     async with (
-        progress("sections moved", total, done),
+        progress("sections copied" if job.reform else "sections moved", total, done),
         aclosing(follow(coordinator, key)) as pictures,
     ):
         async for picture in pictures:
@@ -39,8 +41,8 @@ async def followed(coordinator: Coordinator, job: Job, total: int) -> Job:
 
 
 def job_as_json(job: Job) -> dict[str, object]:
-    """A job that moves sections."""
-    move = job.move
+    """A job as scripts read it."""
+    move, reform = job.move, job.reform
     return {
         "id": job.id,
         "state": job.state.value,
@@ -58,6 +60,17 @@ def job_as_json(job: Job) -> dict[str, object]:
                 "undo": move.undo,
             }
             if move
+            else {}
+        ),
+        **(
+            {
+                "set": reform.set,
+                "replicas": [one.fields() for one in reform.replicas],
+                "r": reform.r,
+                "w": reform.w,
+                "copied": reform.copied,
+            }
+            if reform
             else {}
         ),
     }

@@ -29,8 +29,8 @@ from seqctl.groups import add_output
 from seqctl.output import print_json
 from seqctl.progress import progress
 from seqctl.restore_plan import Held, Restoration, plan, unfit, unnamed
-from seqctl.set_reading import SetReader, reading, windows
 from seqsvr.v1 import store_pb2 as pb
+from svrprocess.set_reading import SetReader, reading, windows
 
 EXAMPLE = (
     "seqctl restore /backup/2026-01-31.seqsvr --etcd 10.0.0.9:2379 --set a"

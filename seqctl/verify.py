@@ -18,7 +18,7 @@ from seqctl.comparing import SHOWN, Compared, compare
 from seqctl.failures import OK, VIOLATION, NotDone
 from seqctl.groups import add_output
 from seqctl.output import print_json, print_table
-from seqctl.set_reading import Records
+from svrprocess.set_reading import Records
 
 EXAMPLE = "seqctl verify /backup/2026-01-31.seqsvr --etcd 10.0.0.9:2379 -o json"
 MORE = (

@@ -21,7 +21,6 @@ from allocsvr.metrics import Metrics
 from allocsvr.node import AllocNode, Options
 from allocsvr.peers import Peers
 from allocsvr.presence import Presence
-from allocsvr.replicas import GrpcReplica
 from allocsvr.section import Section
 from allocsvr.service import AllocService
 from arbitersvr.arbiter import Arbiter
@@ -37,6 +36,7 @@ from simsvr.loop import SimLoop
 from storesvr.port import Batch
 from storesvr.replica import Replica
 from storesvr.service import StoreService, add_to_server
+from svrprocess.store_client import GrpcReplica
 
 if TYPE_CHECKING:
     from simsvr.world import World

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from allocsvr.replicas import GrpcReplica
 from allocsvr.section import State
 from cluster_in_a_box import Box, Caller, Member, NotServed, eventually, open_box
 from seqsvr.sections import SEQ_LIMIT
 from seqsvr.v1 import store_pb2 as pb
 from seqsvr.v1 import store_pb2_grpc
+from svrprocess.store_client import GrpcReplica
 
 BACK_S = 8.0
 TTL_S = 2.0

@@ -29,8 +29,7 @@ async def box(tmp_path: Path) -> AsyncIterator[Box]:
 def repairs(member: Member) -> Repairing:
     """Rounds at a test's word, over the node's own replicas."""
     node = member.node
-    replicas = node.membership.current.replicas
-    return Repairing(BootClock(), replicas, node._header, node.ledger, node.metrics, 0.1)
+    return Repairing(BootClock(), lambda: node.membership.current, node.ledger, node.metrics, 0.1)
 
 
 def level(box: Box, *sections: int) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from allocsvr.replicas import GrpcReplica, Replicas, ReplicaTransport
+from allocsvr.replicas import Replicas, ReplicaTransport
 from cluster_in_a_box import Link
 from cluster_in_a_box.box import opened
 from clustermap.errors import ReplicaFailed
@@ -20,6 +20,7 @@ from storesvr.memory import Disk
 from storesvr.port import Identity
 from storesvr.service import add_to_server
 from storesvr.servicer import SERVER_OPTIONS
+from svrprocess.store_client import GrpcReplica
 
 HEADER = pb.StoreHeader(cluster="c", set="set-0", membership=1)
 STORE_ID = 99

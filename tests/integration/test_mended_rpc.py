@@ -9,12 +9,12 @@ import grpc
 import pytest
 
 from allocsvr.peers import Peers
-from allocsvr.replicas import GrpcReplica
 from cluster_in_a_box import eventually
 from clustermap.errors import ReplicaFailed
 from seqsvr.v1 import alloc_pb2, alloc_pb2_grpc
 from seqsvr.v1 import store_pb2 as pb
 from svrprocess.rpc import RpcFailed, call
+from svrprocess.store_client import GrpcReplica
 
 REQUEST = alloc_pb2.BatchGetSeqRequest(uids=[5])
 

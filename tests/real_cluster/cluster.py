@@ -173,6 +173,16 @@ class RealCluster:
         for program in down:
             program.wait_ready()
 
+    def another_store(self) -> Program:
+        """A blank one more of the first Set, which the map does not know."""
+        one = self.sets[0]
+        index = len(one.stores)
+        one.data.append(self.folder / f"{one.name}-store-{index}.data")
+        one.stores.append(self._store(one.name, index, one.data[index]))
+        one.stores[index].spawn("--create")
+        one.stores[index].wait_ready()
+        return one.stores[index]
+
     def unexpected_ends(self) -> None:
         """AssertionError if a process has ended that nobody has ended."""
         for program in self.programs:

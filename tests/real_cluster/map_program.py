@@ -6,6 +6,7 @@ Asked line by line:
     {"do": "give", "set": NAME, "first": N, "last": N, "to": ADDRESS}   as if its owner had died
     {"do": "candidates"}            values of those who stand for election, the leader first
     {"do": "document", "set": NAME} who owns what: [first, last, address, epoch, leaving] each
+    {"do": "membership", "set": NAME}  its version, and whether it is a joint one
 
 answered with {"answer": ...} or {"error": ...}.
 """
@@ -20,7 +21,7 @@ from typing import Any
 from clustermap import placement
 from clustermap.errors import MapUnavailable
 from clustermap.etcd import ELECTIONS_PREFIX, EtcdCoordinator, EtcdOptions
-from clustermap.model import Assignments, assignments_key, nodes_prefix
+from clustermap.model import Assignments, SetSpec, assignments_key, nodes_prefix, set_key
 from clustermap.nodes import Node
 
 Change = Callable[[Assignments, int, int, Node], Assignments]
@@ -39,6 +40,10 @@ async def answer(coordinator: EtcdCoordinator, question: dict[str, Any]) -> obje
         case "document":
             document, _ = await _read(coordinator, question["set"])
             return [[e.first, e.last, e.address, e.epoch, e.leaving] for e in document.entries]
+        case "membership":
+            key = set_key(question["set"])
+            spec = SetSpec.from_json((await coordinator.get(key)).entries[key].value)
+            return [spec.membership, spec.joint is not None]
         case other:
             raise ValueError(other)
 

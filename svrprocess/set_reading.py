@@ -14,12 +14,12 @@ import random
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from allocsvr.levelling import goal
-from allocsvr.replicas import GrpcReplica
 from clustermap.errors import ReplicaFailed
+from clustermap.levelling import goal
 from clustermap.model import Cluster, Replica, SetSpec
 from clustermap.ranges import Range
 from seqsvr.v1 import store_pb2 as pb
+from svrprocess.store_client import GrpcReplica
 
 WINDOW = 512
 PAUSE_S = 0.005
@@ -93,13 +93,26 @@ class SetReader:
     async def put(self, index: int, records: Sequence[pb.StoredRecord], *, whole: bool) -> int:
         """Raise records at one replica; how many rose. Raises ReplicaFailed.
 
-        whole: promises too, which is for stores that nobody counts yet only.
+        whole: promises too.
         """
-        del whole  # not on the wire yet
-        request = pb.PutAtLeastRequest(header=self.header, records=records)
+        request = pb.PutAtLeastRequest(header=self.header, records=records, with_promises=whole)
         answer = await self._transports[index].put_at_least(request)
         self._check(index, answer.store_id)
         return answer.raised
+
+    async def adopt(self, index: int, *, learning: bool = False, retired: bool = False) -> None:
+        """Have a replica take over the Set's membership. Raises ReplicaFailed."""
+        one = self.replicas[index]
+        request = pb.AdoptRequest(
+            header=self.header, learning=learning, retired=retired, store_id=one.store_id
+        )
+        self._check(index, (await self._transports[index].adopt(request)).store_id)
+
+    async def info(self, index: int) -> pb.InfoResponse:
+        """What a replica says of itself. Raises ReplicaFailed."""
+        answer = await self._transports[index].info()
+        self._check(index, answer.store_id)
+        return answer
 
     async def _persist(self, index: int, window: Range, with_snapshots: bool) -> Records | None:
         for left in reversed(range(TRIES)):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from allocsvr.levelling import differing, goal, goals, is_behind
+from clustermap.levelling import differing, goal, goals, is_behind
 from seqsvr.v1 import store_pb2 as pb
 
 A, B = 0xA, 0xB

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocsvr.levelling import differing, goals, is_behind, windows
+from clustermap.levelling import differing, goals, is_behind, windows
 from seqsvr.v1 import store_pb2 as pb
 from storesvr.memory import Disk, MemoryEngine
 from storesvr.messages import stored_record, to_stored

@@ -13,6 +13,9 @@ from seqsvr.v1 import store_pb2 as pb
 
 Records = Mapping[int, pb.StoredRecord]  # by section
 
+MAX_PUT = 512
+MAX_PUT_BYTES = 2 << 20
+
 _Rank = tuple[int, bool, bool]
 
 
@@ -87,6 +90,20 @@ def goals(found: Collection[Records], sections: Iterable[int]) -> dict[int, pb.S
         if any(is_behind(record, best) for record in records):
             wanted[section] = best
     return wanted
+
+
+def batches(records: Iterable[pb.StoredRecord]) -> Iterator[list[pb.StoredRecord]]:
+    """What may go in one request to raise them."""
+    batch: list[pb.StoredRecord] = []
+    size = 0
+    for record in records:
+        if batch and (len(batch) == MAX_PUT or size + len(record.snapshot) > MAX_PUT_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += len(record.snapshot)
+    if batch:
+        yield batch
 
 
 def _rank(record: pb.StoredRecord) -> _Rank:
