@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,10 @@ class Load:
 
     def __init__(self) -> None:
         self.calls = 0
+
+    async def goes_on(self) -> None:
+        before = self.calls
+        await eventually(lambda: self.calls > before + 20, "calls to go on")
 
     async def run(self, caller: Caller, member: Member, uids: list[int]) -> None:
         while True:
@@ -40,8 +45,7 @@ async def under_load(box: Box, member: Member) -> AsyncIterator[Load]:
             for n in range(4)
         ]
         yield load
-        before = load.calls
-        await eventually(lambda: load.calls > before + 20, "calls to go on")
+        await load.goes_on()
         for task in tasks:
             task.cancel()
 
@@ -54,13 +58,11 @@ async def test_a_replica_is_replaced_under_load_and_no_call_fails(tmp_path: Path
     async with open_box(tmp_path, 3, 2, 2, max_ttl_s=2.0) as box, box.node(step=STEP) as a:
         await box.own(a)
         async with under_load(box, a) as load:
-            await eventually(lambda: load.calls > 50)
             for version in (3, 5, 7):  # until none of the first ones is left
                 spec = await written(box)
                 await reform(box, (*spec.replicas[1:], box.newcomer()), 2, 2)
-                await eventually(lambda v=version: using(a, v), "the new ones alone to be used")
-                before = load.calls
-                await eventually(lambda b=before: load.calls > b + 50)
+                await eventually(partial(using, a, version), "the new ones alone to be used")
+                await load.goes_on()
         assert [one.name for one in (await written(box)).replicas] == [
             "store-3",
             "store-4",
@@ -130,8 +132,7 @@ async def test_a_map_that_is_ahead_of_the_replicas_stops_nobody(tmp_path: Path) 
             await eventually(lambda: len(a.node.membership._lines) == 2)
             await asyncio.sleep(1.5)  # three times the lease
             assert using(a, 1)
-            before = load.calls
-            await eventually(lambda: load.calls > before + 20)
+            await load.goes_on()
             await adopt(box, joint, *spec.replicas)
             await eventually(lambda: using(a, 2))
 

@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from allocsvr.acquisition import Acquisition, FenceAnswer, Stage
-from allocsvr.lease import Lease
+from allocsvr.lease import Grants, Lease
 from arbitersvr.jobs import Journal, Outdated
 from arbitersvr.moving_sets import MovingSets
 from clustermap import placement
 from clustermap.coordinator import Listing, Versioned
 from clustermap.errors import MapUnavailable, ReplicaFailed
 from clustermap.jobs import ACTIVE, Job, Move, State, job_key
+from clustermap.membership import one_group
 from clustermap.model import (
     CLUSTER_KEY,
     Assignments,
@@ -213,7 +214,8 @@ class Owned:
 
     def __init__(self, world: "TwoSetsMachine", name: str, incarnation: int) -> None:
         self.world, self.name, self.incarnation = world, name, incarnation
-        self.lease = Lease(N, W, TTL_NS, 0.0)
+        self.lease = Lease(TTL_NS, 0.0)
+        self.grants = Grants(self.lease, one_group(N, W))
         self.tried = self.heard = self.epoch = self.cur = self.max_seq = 0
         self.serving = False
         self.since = [0] * N
@@ -232,13 +234,13 @@ class Owned:
             self.since[i] = version
             for _, _, epoch in told:
                 self.heard = max(self.heard, epoch)
-            self.lease.granted(i, now)
+            self.grants.granted(i, now)
 
     def win(self, epoch: int, mask: tuple[int, ...]) -> None:
         self.serving, self.tried = False, max(self.tried, epoch)
         if self.heard > epoch:
             return
-        attempt = Acquisition(0, epoch, self.incarnation, N, R)
+        attempt = Acquisition(0, epoch, self.incarnation, one_group(N, R))
         world = self.world
         for i in range(N):
             if i not in mask:
