@@ -13,13 +13,19 @@ from hypothesis import strategies as st
 
 from life_of_a_membership import PLANTS, Found, life
 
-SEEDS = dict.fromkeys(PLANTS, 0)
+SEEDS = {
+    "rule 1": (306, 0.6),
+    "rule 2": (18, 0.6),
+    "rule 3": (122, 0.6),
+    "the new half": (14, 0.6),
+    "the old half": (0, 0.0),
+}
 
 
 @settings(max_examples=60)
-@given(st.integers(0, 2**32))
-def test_no_number_repeats_however_replicas_are_replaced(seed: int) -> None:
-    life(random.Random(seed))
+@given(st.integers(0, 2**32), st.sampled_from([0.6, 0.0, 1.0]))
+def test_no_number_repeats_however_replicas_are_replaced(seed: int, one_for_one: float) -> None:
+    life(random.Random(seed), "", one_for_one)
 
 
 def test_the_walk_gets_somewhere() -> None:
@@ -30,5 +36,6 @@ def test_the_walk_gets_somewhere() -> None:
 
 @pytest.mark.parametrize("without", PLANTS)
 def test_leaving_out_a_rule_is_found(without: str) -> None:
+    seed, one_for_one = SEEDS[without]
     with pytest.raises(Found):
-        life(random.Random(SEEDS[without]), without)
+        life(random.Random(seed), without, one_for_one)
