@@ -16,6 +16,7 @@ one that counts other stores under the same version: somebody has written that b
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from allocsvr.generation import Generation
@@ -88,8 +89,11 @@ class Membership:
         self._heard = Heard()
         self._transports: dict[Replica, ReplicaTransport] = {}
         self._reading = False
-        self._used = self._line(spec)
+        first = _before(spec)
+        self._used = self._line(first)
         self._lines = [self._used]  # by rising version
+        if first is not spec:
+            self._lines.append(self._line(spec))
 
     @property
     def current(self) -> Generation:
@@ -231,6 +235,11 @@ def _end(line: _Line) -> None:
     for loop in line.loops:
         loop.cancel()
     line.asked.replicas.close()
+
+
+def _before(spec: SetSpec) -> SetSpec:
+    """The version before a joint one, which the replicas may have yet; else the one itself."""
+    return replace(spec, joint=None, membership=spec.membership - 1) if spec.joint else spec
 
 
 def _stores(spec: SetSpec) -> tuple[object, ...]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,11 @@ class Load:
             self.calls += 1
             await asyncio.sleep(0)
 
+    async def goes_on(self) -> None:
+        """Return once some more calls have been answered."""
+        before = self.calls
+        await eventually(lambda: self.calls > before + 20, "calls to go on")
+
 
 @asynccontextmanager
 async def under_load(box: Box, member: Member) -> AsyncIterator[Load]:
@@ -40,8 +46,7 @@ async def under_load(box: Box, member: Member) -> AsyncIterator[Load]:
             for n in range(4)
         ]
         yield load
-        before = load.calls
-        await eventually(lambda: load.calls > before + 20, "calls to go on")
+        await load.goes_on()
         for task in tasks:
             task.cancel()
 
@@ -58,9 +63,8 @@ async def test_a_replica_is_replaced_under_load_and_no_call_fails(tmp_path: Path
             for version in (3, 5, 7):  # until none of the first ones is left
                 spec = await written(box)
                 await reform(box, (*spec.replicas[1:], box.newcomer()), 2, 2)
-                await eventually(lambda v=version: using(a, v), "the new ones alone to be used")
-                before = load.calls
-                await eventually(lambda b=before: load.calls > b + 50)
+                await eventually(partial(using, a, version), "the new ones alone to be used")
+                await load.goes_on()
         assert [one.name for one in (await written(box)).replicas] == [
             "store-3",
             "store-4",
@@ -134,6 +138,19 @@ async def test_a_map_that_is_ahead_of_the_replicas_stops_nobody(tmp_path: Path) 
             await eventually(lambda: load.calls > before + 20)
             await adopt(box, joint, *spec.replicas)
             await eventually(lambda: using(a, 2))
+
+
+async def test_a_node_that_starts_with_a_map_ahead_of_the_replicas_serves(tmp_path: Path) -> None:
+    async with open_box(tmp_path, 3, 2, 2, max_ttl_s=2.0) as box:
+        spec = await written(box)
+        new = (*spec.replicas[1:], box.newcomer())
+        box.spec = await write(box, replace(spec, membership=2, joint=Joint(new, 2, 2)))
+        async with box.node(step=STEP) as a:
+            await box.own(a)
+            assert using(a, 1)
+            async with under_load(box, a):
+                await adopt(box, box.spec, *spec.replicas)
+                await eventually(lambda: using(a, 2))
 
 
 async def test_a_node_that_hears_nothing_of_the_map_reads_it_when_replicas_refuse(

@@ -142,7 +142,9 @@ class TwoSets:
         )
         presence = Presence(node, self.coordinator, node.address, 5)
         with suppress(ExceptionGroup):
-            async with node.running(self.stores[name]):
+            stores = self.stores[name]
+            names = [replica.name for replica in node.spec.replicas]
+            async with node.running(lambda replica: stores[names.index(replica.name)]):
                 registered = asyncio.create_task(presence.run())
                 self.nodes.append(node)
                 try:
