@@ -7,6 +7,7 @@ etcd_options.py  the options by which a program finds the cluster map
 front.py         the gRPC server: port, health, reflection
 health.py        what it says of itself
 measures.py      the registry of metrics
+logs.py          log lines, on a console or as JSON
 listening.py     ports, and the page for Prometheus
 signals.py       when to stop
 supervisor.py    what systemd is told
