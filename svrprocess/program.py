@@ -13,7 +13,7 @@ from typing import Any
 
 from clustermap.logs import get_logger
 from seqsvr import loops
-from svrprocess import logs, signals, supervisor
+from svrprocess import logs, signals, supervisor, tracing
 from svrprocess.failures import FATAL, INTERRUPTED, Failed, leaves, one_line
 from svrprocess.logs import LOG_OPTIONS
 from svrprocess.options import Option, parse
@@ -40,7 +40,7 @@ def main(
     """
     try:
         args = parse(name, description, [*options, *LOG_OPTIONS], argv)
-        return run(serve(args), args.log_format, args.log_level)
+        return run(serve(args), args.log_format, args.log_level, name)
     except Failed as failed:
         print(f"{name}: {one_line(str(failed))}", file=sys.stderr)
         return failed.code
@@ -49,15 +49,24 @@ def main(
 
 
 def run(
-    work: Coroutine[Any, Any, int], log_format: str = "console", log_level: str = "info"
+    work: Coroutine[Any, Any, int],
+    log_format: str = "console",
+    log_level: str = "info",
+    name: str = "seqsvr",
 ) -> int:
     """Run `work` on a loop of its own, with logging and room for connections; its exit code.
 
+    name: of the program, in traces.
     Raises Failed where nothing but that ended it, also out of an exception group. Anything else
     is logged, and is FATAL. Signals that come once `work` has ended change nothing any more.
     """
     logs.set_up(log_format, log_level)
     raise_file_limit()
+    try:
+        end_tracing = tracing.set_up(name)
+    except BaseException:
+        work.close()
+        raise
     try:
         return loops.run(_to_its_end(work))
     except Exception as error:  # noqa: BLE001 - the last line of defence, and it says all it knows
@@ -67,6 +76,8 @@ def run(
         for fault in faults:
             _log.critical("fatal", error=fault, exc_info=fault)
         return FATAL
+    finally:
+        end_tracing()
 
 
 async def _to_its_end(work: Coroutine[Any, Any, int]) -> int:
