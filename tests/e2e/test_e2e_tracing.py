@@ -17,7 +17,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import seqsvr
-from allocsvr.replicas import GrpcReplica
 from cluster_in_a_box.box import opened
 from processes import Services, environment, free_port
 from processes.calls import channel_to
@@ -29,6 +28,7 @@ from storesvr.port import Identity
 from storesvr.service import add_to_server
 from storesvr.servicer import SERVER_OPTIONS
 from svrprocess.failures import WrongUsage
+from svrprocess.store_client import GrpcReplica
 from svrprocess.tracing import is_wanted, set_up
 
 
