@@ -58,7 +58,7 @@ from dataclasses import dataclass, field, replace
 from arbitersvr import asking
 from arbitersvr.jobs import CannotBeDone, Journal
 from arbitersvr.settling import Found, Inquiry, Outcome, combined
-from arbitersvr.stores import Connect, GrpcStore, Store, Stores
+from arbitersvr.stores import Connect, Store, Stores, connect
 from clustermap.clock import Clock
 from clustermap.coordinator import Versioned
 from clustermap.documents import hex64
@@ -141,7 +141,7 @@ class MovingSets:
     """arbitersvr.jobs.Work of moves. connect: to a replica's address."""
 
     def __init__(
-        self, clock: Clock, connect: Connect = GrpcStore, max_drift: float = MAX_DRIFT
+        self, clock: Clock, connect: Connect = connect, max_drift: float = MAX_DRIFT
     ) -> None:
         self._clock = clock
         self._connect = connect
