@@ -10,7 +10,6 @@ had or the hand-over took too long, 70 a fault or a broken invariant while servi
 
 import argparse
 import asyncio
-import logging
 import math
 import secrets
 import sys
@@ -34,7 +33,9 @@ from allocsvr.section import MAX_STEP
 from allocsvr.serving import NodeFront
 from clustermap.clock import BootClock
 from clustermap.coordinator import Coordinator
+from clustermap.documents import hex64
 from clustermap.drift import MAX_DRIFT
+from clustermap.logs import bind, get_logger
 from clustermap.model import DEFAULT_SET, Cluster, Replica, SetSpec, check_name
 from seqsvr.sections import STEP
 from svrprocess import program
@@ -60,7 +61,7 @@ from svrprocess.values import (
 )
 from svrprocess.workers import Workers, end_with_input
 
-logger = logging.getLogger("allocsvr")
+log = get_logger("allocsvr")
 
 LINGER_S = 1.0
 MAX_WORKERS = 256
@@ -129,7 +130,8 @@ async def serve_node(args: argparse.Namespace, *, is_worker: bool = False) -> in
     registry = new_registry("allocsvr")
     serve_metrics(args.metrics, registry)
     incarnation = secrets.randbits(64) or 1
-    logger.info("event=started incarnation=%016x listen=%s", incarnation, address)
+    bind(set=args.set, incarnation=hex64(incarnation))
+    log.info("started", listen=address)
     async with AsyncExitStack() as stack:
         if is_worker:
             parent = asyncio.create_task(end_with_input(stop))

@@ -5,16 +5,16 @@ yet is a reason to leave. Each try that fails says why, in the log.
 """
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from clustermap.coordinator import Coordinator
 from clustermap.errors import MapCorrupt, MapUnavailable
+from clustermap.logs import get_logger
 from clustermap.model import CLUSTER_KEY, SETS_PREFIX, Cluster, SetSpec, set_key
 
-logger = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 TRY_S = 5.0
 BACKOFF_S = 0.1
@@ -35,11 +35,11 @@ async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
             async with asyncio.timeout(TRY_S):
                 return await attempt()
         except TimeoutError:
-            logger.warning("event=waiting_for_map error=%r", f"no answer within {TRY_S} s")
+            log.warning("waiting_for_map", error=f"no answer within {TRY_S} s")
         except MapUnavailable as error:
-            logger.warning("event=waiting_for_map error=%r", str(error))
+            log.warning("waiting_for_map", error=str(error))
         except (NotInMap, MapCorrupt) as error:
-            logger.error("event=waiting_for_map error=%r", str(error))
+            log.error("waiting_for_map", error=str(error))
         await asyncio.sleep(random.uniform(backoff_s / 2, backoff_s))
         backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
 

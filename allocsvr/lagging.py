@@ -1,11 +1,10 @@
 """How late the event loop runs: a busy one must not starve the lease unnoticed."""
 
-import logging
-
 from allocsvr.metrics import Metrics
 from clustermap.clock import Clock
+from clustermap.logs import get_logger
 
-logger = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 PERIOD_S = 0.1
 SHARE_OF_TTL = 5  # a renewal is due that often; a loop later than that has missed one
@@ -23,4 +22,4 @@ async def watch_loop(clock: Clock, metrics: Metrics, ttl_s: float) -> None:
         metrics.loop_lag.observe(lag_s)
         if lag_s > ttl_s / SHARE_OF_TTL and now_ns >= quiet_until_ns:
             quiet_until_ns = now_ns + int(QUIET_S * 1e9)
-            logger.warning("event=loop_lag seconds=%.3f lease_ttl_s=%g", lag_s, ttl_s)
+            log.warning("loop_lag", seconds=round(lag_s, 3), lease_ttl_s=ttl_s)

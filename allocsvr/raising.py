@@ -25,6 +25,7 @@ from allocsvr.replicas import ReplicaTransport
 from allocsvr.section import Section, State
 from clustermap.clock import Clock
 from clustermap.errors import ReplicaFailed
+from seqsvr import tracing
 from seqsvr.v1 import store_pb2 as pb
 
 MAX_SECTIONS = 4096
@@ -155,7 +156,8 @@ class Raising:
             add(section=section.id, epoch=section.epoch, max_seq=target)
 
         async def send(_: int, replica: ReplicaTransport) -> pb.RaiseResponse:
-            return await replica.raise_max(request)
+            with tracing.span("seqsvr.raise", sections=len(batch)):
+                return await replica.raise_max(request)
 
         def on_answer(index: int, answer: pb.RaiseResponse | ReplicaFailed) -> None:
             if isinstance(answer, ReplicaFailed):

@@ -25,6 +25,7 @@ from allocsvr.messages import (
 from allocsvr.metrics import Metrics
 from allocsvr.node import AllocNode
 from allocsvr.packing import session_response
+from seqsvr import tracing
 from seqsvr.errors import TABLE
 from seqsvr.invariants import BrokenInvariant
 from seqsvr.sections import MAX_BATCH
@@ -129,7 +130,10 @@ class AllocService:
             try:
                 if isinstance(request, Malformed):
                     raise Refused("MALFORMED", request.text)
-                return await behaviour(request, context)
+                if not tracing.is_on():
+                    return await behaviour(request, context)
+                with tracing.continued(f"{SERVICE}/{rpc}", context.invocation_metadata()):
+                    return await behaviour(request, context)
             except Refused as refused:
                 self._metrics.errors.labels(rpc, refused.reason).inc()
                 await abort(context, refused)
@@ -228,7 +232,8 @@ class AllocService:
                     if isinstance(request, Malformed):
                         break
                     start = time.perf_counter()
-                    response = self._one(request, stream, late, start)
+                    with tracing.root("seqsvr.answer"):
+                        response = self._one(request, stream, late, start)
                     if response is not None:
                         await self._delivered(request, response, stream)
                         self._session_seconds.observe(time.perf_counter() - start)

@@ -24,6 +24,7 @@ from allocsvr.section import Pages, Section
 from allocsvr.snapshot import BadSnapshot, decode
 from clustermap.clock import Clock
 from clustermap.errors import ReplicaFailed
+from seqsvr import tracing
 from seqsvr.invariants import require
 from seqsvr.v1 import store_pb2 as pb
 
@@ -147,7 +148,8 @@ class Winning:
             request.ranges.add(first=first, last=last, epoch=epoch)
 
         async def send(_: int, replica: ReplicaTransport) -> pb.FenceResponse:
-            answer = await replica.fence(request)
+            with tracing.span("seqsvr.fence", sections=len(attempts)):
+                answer = await replica.fence(request)
             if any(len(column) != len(attempts) for column in columns(answer)):
                 raise ReplicaFailed("INTERNAL", f"no answer for {len(attempts)} sections")
             return answer

@@ -272,10 +272,11 @@ class Keeper:
         """How many there are by state: registered ones, and those given up, registered or not."""
         given_up = self._detection.given_up
         counts = {"live": 0, "draining": 0, "unleased": 0, "given_up": len(given_up)}
-        for incarnation, held in self._registered.items():
-            if held.node is not None and incarnation not in given_up:
-                state = "live" if held.node.leased else "unleased"
-                counts["draining" if held.node.draining else state] += 1
+        known = [held.node for held in self._registered.values() if held.node is not None]
+        for node in self._orders.obeyed(known, given_up):
+            if node.incarnation not in given_up:
+                state = "live" if node.leased else "unleased"
+                counts["draining" if node.draining else state] += 1
         return counts
 
     def _scene(self, spec: SetSpec, now_ns: int) -> Scene:

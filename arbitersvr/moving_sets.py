@@ -42,6 +42,8 @@ it, and these are not needed by anybody (records are written at R or more). A la
 merges below the owner_epoch e' of a newer one, and where the Set has been sealed at e' since, it
 stays sealed. Late transactions expect the key of the election, and the job as it was.
 
+A job that is paused ends the chunk under way, which is stopped, and begins no other.
+
 So redo, abort at any step and moving back are all a settle at a higher epoch, and A -> B -> A works
 since epochs rise: the records that bring it back are above the seal. A chunk whose owner has not
 stopped by the time of the abort is settled to where it came from, too: it may stop at any instant.
@@ -146,15 +148,20 @@ class MovingSets:
         self._max_drift = max_drift
         self._progress: dict[str, _Progress] = {}
         self._stores: dict[str, Store] = {}
+        self._late: set[asyncio.Task[object]] = set()
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections, under stragglers too."""
         stores, self._stores = self._stores, {}
         for store in stores.values():
             await store.aclose()
 
     async def step(self, journal: Journal) -> float:
         scene = _scene(journal)
+        for home in scene.homes.values():
+            if home.spec.joint is not None or home.spec.learners:
+                await journal.tell(f"waits for the replicas of Set {home.spec.name} to be changed")
+                return IDLE_S
         progress = self._progress.setdefault(scene.job.id, _Progress())
         if progress.handed and not await self._taken_over(scene, progress):
             await journal.tell(f"waits for Set {progress.handed_to} to serve what it was given")
@@ -171,6 +178,8 @@ class MovingSets:
         """Ask for the next chunk; or there is none, and the job is done."""
         home, move = scene.homes[scene.other], scene.move
         chunk: list[Range] = []
+        if scene.job.state is State.PAUSED:
+            return IDLE_S
         if scene.job.state is State.RUNNING or move.undo:
             chunk = next_chunk(home.spec, move.ranges, max(1, min(progress.size, move.chunk)))
         if not chunk:
@@ -360,7 +369,7 @@ class MovingSets:
             if replica.address not in self._stores:
                 self._stores[replica.address] = self._connect(replica.address)
             stores.append(self._stores[replica.address])
-        return Stores(scene.cluster, spec, stores)
+        return Stores(scene.cluster, spec, stores, self._late)
 
 
 def willing(entries: Mapping[str, Versioned], name: str) -> list[Node]:

@@ -102,7 +102,8 @@ class Reforming:
     # -- joint
 
     async def _joint(self, journal: Journal, spec: SetSpec) -> float:
-        everybody = counted(spec).replicas
+        new = spec.joint.replicas if spec.joint else ()
+        everybody = sorted(counted(spec).replicas, key=lambda one: one not in new)
         newcomers = _without(everybody, spec.replicas)
         async with self._reader(journal, spec, everybody) as reader:
             adopted = await self._adopted(reader, newcomers)
@@ -164,7 +165,9 @@ class Reforming:
             await self._write(journal, replace(spec, learners=()), "no learners any more")
             return 0.0
         if spec.membership > 1:
-            async with self._reader(journal, spec, spec.replicas) as reader:
+            order = list(reversed(spec.replicas))
+            order.sort(key=lambda one: one in reform.replicas)
+            async with self._reader(journal, spec, order) as reader:
                 adopted = await self._adopted(reader, ())
                 if not is_over(replace(spec, membership=spec.membership - 1), adopted):
                     note = _missing("to adopt the last version", spec.replicas, adopted)
@@ -188,21 +191,30 @@ class Reforming:
     # -- what they have in common
 
     async def _adopted(self, reader: SetReader, newcomers: Sequence[Replica]) -> set[int]:
-        """Store ids of those that are at this version by now, or at a later one."""
+        """Store ids of those that are at this version by now, or at a later one.
 
-        async def one(index: int) -> int:
+        They adopt it one after the other, in the reader's order. What is in both groups of a joint
+        version goes first into it and last out of it: so, where all are alive, at any instant
+        either the version before or this one has a quorum, even if nobody goes on from there.
+        """
+        found: set[int] = set()
+        version = reader.spec.membership
+        indexes = range(len(reader.replicas))
+        infos = await asyncio.gather(*map(reader.info, indexes), return_exceptions=True)
+        for index, info in enumerate(infos):
             replica = reader.replicas[index]
+            if isinstance(info, ReplicaFailed):
+                continue
+            if isinstance(info, BaseException):
+                raise info
             try:
-                info = await reader.info(index)
-                if info.membership < reader.spec.membership:
+                if info.membership < version:
                     await reader.adopt(index, learning=replica in newcomers)
             except ReplicaFailed as failed:
-                if failed.membership < reader.spec.membership:
-                    return 0
-            return replica.store_id
-
-        found = await asyncio.gather(*(one(index) for index in range(len(reader.replicas))))
-        return set(found) - {0}
+                if failed.membership < version:
+                    continue
+            found.add(replica.store_id)
+        return found
 
     async def _adopt(
         self, journal: Journal, reader: SetReader, who: Sequence[Replica], *, learning: bool

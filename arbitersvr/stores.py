@@ -68,10 +68,19 @@ class GrpcStore:
 class Stores:
     """The replicas of one Set. An answer of another store than the map names is none (NRW-2)."""
 
-    def __init__(self, cluster: Cluster, spec: SetSpec, stores: Sequence[Store]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        spec: SetSpec,
+        stores: Sequence[Store],
+        late: "set[asyncio.Task[object]]",
+    ) -> None:
+        """late: where stragglers are kept until they end, by their own deadlines; asyncio itself
+        holds tasks only weakly."""
         self.spec = spec
         self.header = pb.StoreHeader(cluster=cluster.id, set=spec.name, membership=spec.membership)
         self._stores = tuple(stores)
+        self._late = late
 
     async def ask(
         self, send: Callable[[Store], Awaitable[T]]
@@ -89,9 +98,9 @@ class Stores:
                 task.cancel()
             raise
         finally:
-            _LATE.update(tasks)
+            self._late.update(tasks)
             for task in tasks:
-                task.add_done_callback(_LATE.discard)
+                task.add_done_callback(self._late.discard)
 
     async def ask_one(self, index: int, send: Callable[[Store], Awaitable[T]]) -> T | ReplicaFailed:
         return await self._one(index, send)
@@ -104,7 +113,3 @@ class Stores:
         if answer.store_id != self.spec.replicas[index].store_id:
             return ReplicaFailed("FOREIGN", f"replica {index} is store {answer.store_id:016x}")
         return answer
-
-
-_LATE: set["asyncio.Task[object]"] = set()
-"""Stragglers; each ends by its own deadline, and asyncio itself holds tasks only weakly."""

@@ -13,7 +13,6 @@ Contract suite: tests/integration/test_clustermap_contract.py.
 """
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -21,8 +20,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from clustermap.errors import MapUnavailable
+from clustermap.logs import get_logger
 
-logger = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 RELIST_S = 10.0
 _BACKOFF_S = 0.05
@@ -148,7 +148,7 @@ async def follow(
             continue
         except MapUnavailable as error:
             if backoff_s == _BACKOFF_S:  # once per outage
-                logger.warning("event=map_follow_failed prefix=%s error=%r", prefix, str(error))
+                log.warning("map_follow_failed", prefix=prefix, error=str(error))
         await asyncio.sleep(random.uniform(backoff_s / 2, backoff_s))
         backoff_s = min(backoff_s * 2, relist_s)
 

@@ -11,7 +11,6 @@ leaves the outcome unknown.
 """
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Coroutine
@@ -24,8 +23,9 @@ from clustermap.etcd_liveness import Rota
 from clustermap.etcd_metrics import EtcdMetrics
 from clustermap.etcd_options import EtcdOptions
 from clustermap.etcd_rpc import Endpoint, EtcdFailed, Exchange, Metadata
+from clustermap.logs import get_logger
 
-logger = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _FRESH_S = 1.0  # who answered so lately is trusted with a write without being asked first
 _REVIVE_S = 0.3
@@ -96,7 +96,7 @@ class Endpoints:
         endpoint.heard_s = _now_s()
         if self._rota.answered(self._all.index(endpoint)):
             self.metrics.back(endpoint.address)
-            logger.info("event=etcd_member_back member=%s", endpoint.address)
+            log.info("etcd_member_back", member=endpoint.address)
 
     def failed(self, endpoint: Endpoint, failure: EtcdFailed) -> None:
         """Leave it out, if it is to blame, until it answers again."""
@@ -104,9 +104,7 @@ class Endpoints:
         if self.closed or not failure.elsewhere or not self._rota.failed(index):
             return
         self.metrics.left_out(endpoint.address)
-        logger.warning(
-            "event=etcd_member_failed member=%s error=%r", endpoint.address, str(failure)
-        )
+        log.warning("etcd_member_failed", member=endpoint.address, error=str(failure))
         if index not in self._reviving:
             self._reviving.add(index)
             self.tasks.spawn(self._revive(index))
@@ -173,7 +171,7 @@ class Endpoints:
             try:
                 await self.probe(self._all[index])
             except EtcdFailed as failed:
-                logger.debug("event=etcd_member_still_failed error=%r", str(failed))
+                log.debug("etcd_member_still_failed", error=str(failed))
         self._reviving.discard(index)
 
 
@@ -203,7 +201,7 @@ class Tasks:
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("event=etcd_task_failed error=%r", error, exc_info=error)
+            log.error("etcd_task_failed", error=error, exc_info=error)
 
 
 def _now_s() -> float:

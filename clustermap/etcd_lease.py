@@ -16,7 +16,6 @@ revision that it last wrote, so that a write that was thought failed cannot undo
 """
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from typing import Any
@@ -30,8 +29,9 @@ from clustermap.etcd_endpoints import Endpoints
 from clustermap.etcd_liveness import Expiry, lease_seconds
 from clustermap.etcd_requests import Keyspace
 from clustermap.etcd_rpc import HAS_LEADER, Endpoint, EtcdFailed, Metadata
+from clustermap.logs import get_logger
 
-logger = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _ATTEMPTS_PER_TTL = 4
 _PAUSE_S = 0.1
@@ -102,7 +102,7 @@ class Lease:
                 "lease_revoke", exchange, timeout_s=_CLOSE_S, attempt_s=_CLOSE_S / 3
             )
         except MapUnavailable as error:  # it ends by itself
-            logger.info("event=etcd_lease_not_revoked lease=%x error=%r", self.id, str(error))
+            log.info("etcd_lease_not_revoked", lease=f"{self.id:x}", error=str(error))
 
 
 class Bound:
@@ -148,7 +148,7 @@ class Bound:
     def _lose(self, why: str) -> None:
         if not self.lost.is_set():
             self._endpoints.metrics.keys_lost.inc()
-            logger.warning("event=etcd_key_lost key=%s reason=%r", self.key, why)
+            log.warning("etcd_key_lost", key=self.key, reason=why)
             self.lost.set()
 
     async def _write(self, value: bytes) -> bool:

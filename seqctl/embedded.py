@@ -11,7 +11,6 @@ is another one, is refused: its max_seq values are lost, and starting from 0 wou
 """
 
 import asyncio
-import logging
 import secrets
 import shutil
 from collections.abc import AsyncIterator
@@ -26,8 +25,10 @@ from allocsvr.node import AllocNode, Options
 from clustermap import placement
 from clustermap.clock import BootClock
 from clustermap.coordinator import Coordinator, follow
+from clustermap.documents import hex64
 from clustermap.embedded import EmbeddedCoordinator
 from clustermap.errors import MapCorrupt, MapUnavailable
+from clustermap.logs import bind, get_logger
 from clustermap.model import (
     CLUSTER_KEY,
     DEFAULT_SET,
@@ -48,7 +49,7 @@ from storesvr.errors import Blank, EngineError
 from storesvr.port import Identity
 from storesvr.service import StoreService, open_service
 
-logger = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 STORE = "store"
 MAP = "map.json"
@@ -98,6 +99,7 @@ async def serving(
             metrics=Metrics(registry),
             options=options,
         )
+        bind(set=spec.name, incarnation=hex64(node.incarnation))
         registration = Node(node.incarnation, address, spec.name)
         key = node_key(spec.name, node.incarnation)
         held = await coordinator.register(key, registration.to_json(), options.lease_ttl_s)
@@ -188,7 +190,7 @@ async def _assigned(coordinator: Coordinator, key: str, spec: SetSpec, node: Nod
             return True
         return await coordinator.transact({key: held.revision}, {key: wanted.to_json()}) is not None
     except MapUnavailable as error:
-        logger.error("event=assignment_not_written error=%s", error)
+        log.error("assignment_not_written", error=str(error))
         return False
 
 

@@ -1,17 +1,18 @@
 """`seqctl restore`: a backup onto blank replicas, above everything that was handed out since.
 
-What makes a replica usable is that the map names its store id: nodes count no other. So the map is
-told last, in one transaction, after every replica has every record and was read back. Where the map
-names the blank stores already, they are first taken out of it, so that nobody is given numbers from
-a store that knows nothing. Whatever is cut off in between leaves stores that nobody counts, and
-the same command goes on where it was.
+What makes a replica usable is that it is counted at the membership that the map says, and that the
+map names its store id. So the stores first adopt a version above all that there were, as learners:
+from then on they refuse to be counted, also by nodes that find them in the map already, and so
+does a store that was left behind by a restore that was cut off. After every replica has every
+record and was read back they are told to be counted, and the map is told last, in one transaction.
+The same command, given again, goes on where it was.
 """
 
 import argparse
 import asyncio
-import random
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from clustermap.coordinator import Coordinator
@@ -28,7 +29,7 @@ from seqctl.failures import OK, NotDone, WrongUsage
 from seqctl.groups import add_output
 from seqctl.output import print_json
 from seqctl.progress import progress
-from seqctl.restore_plan import Held, Restoration, plan, unfit, unnamed
+from seqctl.restore_plan import Held, Restoration, plan, unfit
 from seqsvr.v1 import store_pb2 as pb
 from svrprocess.set_reading import SetReader, reading, windows
 
@@ -88,8 +89,7 @@ async def _restore(args: argparse.Namespace, coordinator: Coordinator, backup: B
     infos = await _targets(args, held.spec, backup)
     await _check_old(args, held.spec, infos)
     replicas = [Replica(info.replica, where, info.store_id) for where, info in infos.items()]
-    membership = next(iter(infos.values())).membership
-    restoration = plan(backup, args.set, held, replicas, membership, args.advance_by)
+    restoration = plan(backup, args.set, held, replicas, _membership(infos), args.advance_by)
     wrong = unfit(infos, restoration.cluster, args.set)
     if wrong:
         raise NotDone(f"refused, nothing was written: {'; '.join(wrong)}")
@@ -102,18 +102,18 @@ async def _restore(args: argparse.Namespace, coordinator: Coordinator, backup: B
         )
     async with reading(restoration.cluster, restoration.spec, args.timeout) as reader:
         if any(info.sections for info in infos.values()):
-            await _check_blank(reader, restoration)
+            await _check_blank(args, restoration, infos)
         if args.dry_run:
             return _say(args, restoration, backup, done=False)
         confirm(args, _question(restoration, backup))
         what = f"restore {args.file} of {backup.began} to Set {args.set} by {args.advance_by}"
         async with audited(f"{what} at {','.join(infos)}", coordinator):
-            revisions = dict(held.revisions)
-            if named and held.spec is not None:
-                revisions[set_key(args.set)] = await _unname(coordinator, held.spec, revisions)
+            await _adopt(reader, learning=True)
+            await _check_unused(coordinator, args.set, named)
             await _write(reader, restoration)
             await _read_back(args, reader, restoration, infos)
-            await _name(coordinator, restoration, revisions)
+            await _adopt(reader, learning=False)
+            await _name(coordinator, restoration, held.revisions)
     return _say(args, restoration, backup, done=True)
 
 
@@ -177,18 +177,40 @@ def _named(spec: SetSpec | None, infos: Mapping[str, pb.InfoResponse]) -> bool:
     return spec is not None and any(one.store_id in ids for one in spec.replicas)
 
 
-async def _check_blank(reader: SetReader, restoration: Restoration) -> None:
+def _membership(infos: Mapping[str, pb.InfoResponse]) -> int:
+    """The greatest version that any of the stores is at."""
+    return max(info.membership for info in infos.values())
+
+
+async def _check_unused(coordinator: Coordinator, name: str, named: bool) -> None:
+    """That no node of the Set was started while the map named stores that are blank."""
+    if named and (await coordinator.get(nodes_prefix(name))).entries:
+        raise NotDone(f"nodes of Set {name} have just been started: stop them, try again")
+
+
+async def _check_blank(
+    args: argparse.Namespace, restoration: Restoration, infos: Mapping[str, pb.InfoResponse]
+) -> None:
     """That stores which are not blank have nothing but what this very restore writes."""
-    async for window, found in reader.read([Range(0, restoration.cluster.layout.sections - 1)]):
-        _check_answers(reader, found, window)
-        for index, records in found.items():
-            for section, record in records.items():
-                if not _same(record, restoration.record(section)):
-                    where = reader.replicas[index].address
-                    raise NotDone(
-                        f"refused, nothing was written: {where} is not blank (section {section} has"
-                        f" max_seq {record.max_seq}). Restore onto stores that were just created"
-                    )
+    everything = Range(0, restoration.cluster.layout.sections - 1)
+    for one in restoration.spec.replicas:
+        info = infos[one.address]
+        spec = replace(restoration.spec, membership=info.membership)
+        async with reading(restoration.cluster, spec, args.timeout, [one]) as reader:
+            async for window, found in reader.read([everything] if info.sections else []):
+                _check_answers(reader, found, window)
+                _check_ours(one, found[0], restoration)
+
+
+def _check_ours(
+    one: Replica, records: Mapping[int, pb.StoredRecord], restoration: Restoration
+) -> None:
+    for section, record in records.items():
+        if not _same(record, restoration.record(section)):
+            raise NotDone(
+                f"refused, nothing was written: {one.address} is not blank (section {section} has"
+                f" max_seq {record.max_seq}). Restore onto stores that were just created"
+            )
 
 
 def _question(restoration: Restoration, backup: Backup) -> str:
@@ -204,18 +226,13 @@ def _question(restoration: Restoration, backup: Backup) -> str:
 # -- writing
 
 
-async def _unname(coordinator: Coordinator, spec: SetSpec, revisions: Mapping[str, int]) -> int:
-    """Take blank stores out of the count; the Set's new revision."""
-    key = set_key(spec.name)
-    ids = [random.getrandbits(64) or 1 for _ in spec.replicas]
-    revision = await coordinator.transact(
-        {key: revisions[key]}, {key: unnamed(spec, ids).to_json()}
-    )
-    if revision is None:
-        raise NotDone("the map has just been changed: nothing was written, try again")
-    if (await coordinator.get(nodes_prefix(spec.name))).entries:
-        raise NotDone(f"nodes of Set {spec.name} have just been started: stop them, try again")
-    return revision
+async def _adopt(reader: SetReader, *, learning: bool) -> None:
+    """Have all stores take over the new membership, to be counted or not."""
+    for index, one in enumerate(reader.replicas):
+        try:
+            await reader.adopt(index, learning=learning)
+        except ReplicaFailed as failed:
+            raise NotDone(f"{one.address}: {failed}; the same command goes on from here") from None
 
 
 async def _write(reader: SetReader, restoration: Restoration) -> None:
@@ -287,10 +304,9 @@ def _check_answers(reader: SetReader, found: Mapping[int, object], window: Range
 
 
 def _same(record: pb.StoredRecord, wanted: pb.StoredRecord) -> bool:
-    # A store of the version before does not take promises.
-    if record.promised not in (0, wanted.promised):
-        return False
-    names: Sequence[str] = ("max_seq", "owner_epoch", "owner", "released", "snapshot_epoch")
+    names: Sequence[str] = (
+        *("promised", "max_seq", "owner_epoch", "owner", "released", "snapshot_epoch", "sealed"),
+    )
     return all(getattr(record, name) == getattr(wanted, name) for name in names)
 
 

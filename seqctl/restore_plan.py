@@ -11,13 +11,14 @@ but one above everything there can have been (SEQ-1, SEQ-2):
 * The owner is the restore itself at that epoch, not released: whoever comes next waits out the boot
   grace of the stores, and with it leases that old ones may have granted before they died (LEASE-1).
 * There are no snapshots, so nobody goes on from counters of before.
-* The routing version goes on above what callers may hold, by MARGIN where the map lost it.
+* The membership is above all that there were: nodes that are late are refused, and follow.
+* The routing version goes on above what callers may hold, by VERSIONS where the map lost it.
 
 The records of one restore are the same each time, so one that was cut off can be made again.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from clustermap.model import (
     CLUSTER_KEY,
@@ -94,7 +95,7 @@ def plan(
 ) -> Restoration:
     """The restore of the Set `name` onto these replicas.
 
-    membership: the version that the blank stores are at. Raises WrongUsage, NotDone.
+    membership: the greatest version that any of these is at. Raises WrongUsage, NotDone.
     """
     kept = backup.sets.get(name)
     if kept is None:
@@ -107,20 +108,15 @@ def plan(
         raise NotDone("no epochs are left above those of the backup")
     incarnation = int(backup.sha256[:16], 16) or 1
     quorum = _quorum((held.spec or kept.spec).quorum, len(replicas))
-    spec = SetSpec(name, ranges, tuple(replicas), quorum.r, quorum.w, membership)
+    known = (membership, kept.spec.membership, held.spec.membership if held.spec else 0)
+    spec = SetSpec(name, ranges, tuple(replicas), quorum.r, quorum.w, max(known) + 1)
     floors = tuple(Floor(*span, epoch) for span in ranges)
     assignments = Assignments(name, _version(kept, held), (), floors)
-    known: dict[int, int] = {}
+    greatest: dict[int, int] = {}
     for one in backup.sets.values():  # sections may have moved from Set to Set: all count
         for section, record in one.records.items():
-            known[section] = max(known.get(section, 0), record.max_seq)
-    return Restoration(cluster, spec, assignments, epoch, incarnation, advance_by, known)
-
-
-def unnamed(spec: SetSpec, store_ids: Sequence[int]) -> SetSpec:
-    """The same Set with other store ids, so that no answer of its stores counts for now."""
-    replicas = [replace(r, store_id=i) for r, i in zip(spec.replicas, store_ids, strict=True)]
-    return replace(spec, replicas=tuple(replicas))
+            greatest[section] = max(greatest.get(section, 0), record.max_seq)
+    return Restoration(cluster, spec, assignments, epoch, incarnation, advance_by, greatest)
 
 
 def unfit(infos: Mapping[str, pb.InfoResponse], cluster: Cluster, name: str) -> list[str]:
@@ -138,8 +134,6 @@ def unfit(infos: Mapping[str, pb.InfoResponse], cluster: Cluster, name: str) -> 
     for what in ("replica", "store_id"):
         if len({getattr(info, what) for info in infos.values()}) < len(infos):
             wrong.append(f"two of the stores have the same {what}")
-    if len({info.membership for info in infos.values()}) > 1:
-        wrong.append("the stores differ in membership")
     return wrong
 
 

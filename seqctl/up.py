@@ -16,6 +16,7 @@ from seqsvr.sections import SECTION_SIZE, STEP, UID_LIMIT
 from svrprocess import program
 from svrprocess.failures import OK, NotDone, WrongUsage
 from svrprocess.listening import serve_metrics
+from svrprocess.logs import LOG_OPTIONS
 from svrprocess.measures import new_registry
 from svrprocess.options import CONFIG, Option, add_flags, resolve
 from svrprocess.signals import Stop
@@ -45,6 +46,7 @@ OPTIONS = (
         seconds(MIN_TTL_S, MAX_TTL_S),
         "seconds for which a lease is granted",
     ),
+    *LOG_OPTIONS,
 )
 
 
@@ -55,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal; the exit code."""
-    return program.run(_serve(resolve(args, OPTIONS)))
+    resolved = resolve(args, OPTIONS)
+    return program.run(_serve(resolved), resolved.log_format, resolved.log_level)
 
 
 async def _serve(args: argparse.Namespace) -> int:

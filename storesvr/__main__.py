@@ -11,6 +11,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from clustermap.logs import bind
 from seqsvr.sections import SECTION_SIZE, UID_LIMIT
 from storesvr.errors import EngineError
 from storesvr.port import Identity
@@ -74,6 +75,7 @@ async def _serve(args: argparse.Namespace) -> int:
     stop = Stop.on_signals()
     front = Front(SERVER_OPTIONS)
     address = front.bind(args.listen)
+    bind(set=args.set, replica=args.replica)
     registry = new_registry("storesvr")
     service = _open(args, registry)
     try:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from clustermap.errors import ReplicaFailed
+from seqsvr import tracing
 from storesvr.metrics import StoreMetrics
 from storesvr.port import Engine
 from storesvr.replica import Replica
@@ -153,7 +154,9 @@ class GroupCommit:
         if staged.records or staged.identity:
             self._began_s = began = time.perf_counter()
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, self._engine.commit, staged)
+            counts = {"sections": len(staged.records), "requests": len(batch)}
+            with tracing.root("seqsvr.commit", **counts):
+                await loop.run_in_executor(self._thread, self._engine.commit, staged)
             self._metrics.commit_seconds.observe(time.perf_counter() - began)
             self._began_s = 0.0
             self._metrics.commit_sections.observe(len(staged.records))

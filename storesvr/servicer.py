@@ -10,6 +10,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from clustermap.errors import ReplicaFailed
+from seqsvr import tracing
 from seqsvr.errors import DOMAIN
 from seqsvr.v1 import store_pb2 as pb
 from seqsvr.wire import status_code
@@ -78,9 +79,12 @@ def refusal(failed: ReplicaFailed) -> status_pb2.Status:
 
 
 def _handler(name: str, kind: type[Message], method: _Method) -> Any:
+    path = f"{SERVICE}/{name}"
+
     async def handle(raw: bytes, context: Any) -> bytes:
         try:
-            answer = await method(_parsed(kind, raw))
+            with tracing.continued(path, context.invocation_metadata() if tracing.is_on() else ()):
+                answer = await method(_parsed(kind, raw))
             return answer.SerializeToString()
         except ReplicaFailed as error:
             failed = error

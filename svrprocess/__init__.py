@@ -7,6 +7,8 @@ etcd_options.py  the options by which a program finds the cluster map
 front.py         the gRPC server: port, health, reflection
 health.py        what it says of itself
 measures.py      the registry of metrics
+logs.py          log lines, on a console or as JSON
+tracing.py       traces, where the environment asks for them
 listening.py     ports, and the page for Prometheus
 signals.py       when to stop
 supervisor.py    what systemd is told

@@ -1,7 +1,6 @@
 """The cluster map in etcd, as a program holds it: opened once, closed without waiting for ever."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,9 +8,10 @@ from prometheus_client import CollectorRegistry
 
 from clustermap.etcd import EtcdCoordinator
 from clustermap.etcd_options import EtcdOptions
+from clustermap.logs import get_logger
 from svrprocess.failures import NotDone
 
-logger = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 CLOSE_S = 5.0
 
@@ -36,4 +36,4 @@ async def cluster_map(
             async with asyncio.timeout(CLOSE_S):
                 await coordinator.aclose()
         except TimeoutError:
-            logger.warning("event=map_not_closed")
+            log.warning("map_not_closed")

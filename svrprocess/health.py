@@ -1,19 +1,19 @@
 """The standard gRPC health service: "" the process is alive, READY it may be sent traffic."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from grpc_health.v1 import health, health_pb2
 
 from clustermap.documents import hex64
+from clustermap.logs import get_logger
 
 READY = "seqsvr.ready"
 SERVICE = health.SERVICE_NAME
 TELL_S = 0.1
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _Status = health_pb2.HealthCheckResponse.ServingStatus
 
 
@@ -59,4 +59,4 @@ class Health:
     async def _tell(self, ready: bool) -> None:
         self._ready = ready
         await self.say(READY, ready)
-        _log.info("event=%s", "ready" if ready else "not_ready")
+        _log.info("ready" if ready else "not_ready")

@@ -1,15 +1,15 @@
 """Ports: taken, or refused with one line. Nothing else of a program need have been touched yet."""
 
-import logging
 import socket
 
 import grpc
 from prometheus_client import CollectorRegistry, start_http_server
 
+from clustermap.logs import get_logger
 from svrprocess.failures import NotDone
 from svrprocess.values import split
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 def bind(server: grpc.aio.Server, listen: str) -> str:
@@ -42,7 +42,7 @@ def serve_metrics(listen: str, registry: CollectorRegistry) -> str:
     except (OSError, OverflowError, ValueError) as error:
         raise NotDone(f"cannot serve metrics on {listen}: {_why(error)}") from None
     address = f"{host}:{pages.server_port}"
-    _log.info("event=metrics_served metrics=%s", address)
+    _log.info("metrics_served", metrics=address)
     return address
 
 

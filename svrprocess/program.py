@@ -6,18 +6,19 @@ log, with its traceback, and ends the process with FATAL: the supervisor starts 
 
 import argparse
 import gc
-import logging
 import resource
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from clustermap.logs import get_logger
 from seqsvr import loops
-from svrprocess import signals, supervisor
+from svrprocess import logs, signals, supervisor, tracing
 from svrprocess.failures import FATAL, INTERRUPTED, Failed, leaves, one_line
+from svrprocess.logs import LOG_OPTIONS
 from svrprocess.options import Option, parse
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # Python's own collect after each 700 new objects, which at 100,000 messages a second is a tenth of
 # the work, and for nothing: what a message leaves behind is freed when it has been answered.
@@ -33,9 +34,13 @@ def main(
     serve: Serve,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Parse, serve, and say what went wrong; the exit code. --help leaves by SystemExit."""
+    """Parse, serve, and say what went wrong; the exit code. --help leaves by SystemExit.
+
+    options: those for logging come with them.
+    """
     try:
-        return run(serve(parse(name, description, options, argv)))
+        args = parse(name, description, [*options, *LOG_OPTIONS], argv)
+        return run(serve(args), args.log_format, args.log_level, name)
     except Failed as failed:
         print(f"{name}: {one_line(str(failed))}", file=sys.stderr)
         return failed.code
@@ -43,14 +48,25 @@ def main(
         return INTERRUPTED
 
 
-def run(work: Coroutine[Any, Any, int]) -> int:
+def run(
+    work: Coroutine[Any, Any, int],
+    log_format: str = "console",
+    log_level: str = "info",
+    name: str = "seqsvr",
+) -> int:
     """Run `work` on a loop of its own, with logging and room for connections; its exit code.
 
+    name: of the program, in traces.
     Raises Failed where nothing but that ended it, also out of an exception group. Anything else
     is logged, and is FATAL. Signals that come once `work` has ended change nothing any more.
     """
-    set_up_logging()
+    logs.set_up(log_format, log_level)
     raise_file_limit()
+    try:
+        end_tracing = tracing.set_up(name)
+    except BaseException:
+        work.close()
+        raise
     try:
         return loops.run(_to_its_end(work))
     except Exception as error:  # noqa: BLE001 - the last line of defence, and it says all it knows
@@ -58,8 +74,10 @@ def run(work: Coroutine[Any, Any, int]) -> int:
         if not faults:
             raise leaves(error)[0] from None
         for fault in faults:
-            _log.critical("event=fatal error=%r", fault, exc_info=fault)
+            _log.critical("fatal", error=fault, exc_info=fault)
         return FATAL
+    finally:
+        end_tracing()
 
 
 async def _to_its_end(work: Coroutine[Any, Any, int]) -> int:
@@ -79,15 +97,6 @@ def announce(address: str) -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
     print(f"ready {address}", flush=True)
     supervisor.tell(supervisor.READY)
-
-
-def set_up_logging() -> None:
-    """To standard error, from INFO on."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
 
 
 def raise_file_limit() -> None:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import grpc
 
+from seqsvr import tracing
 from seqsvr.wire import membership_of, reason_of
 
 T = TypeVar("T")
@@ -44,7 +45,8 @@ class RpcFailed(Exception):
 async def call(method: Callable[..., Awaitable[T | None]], request: object, where: str) -> T:
     """The answer of a unary call to `where`; raises RpcFailed, and CancelledError only for us."""
     try:
-        answer = await method(request)
+        more = {"metadata": tracing.headers()} if tracing.is_on() else {}
+        answer = await method(request, **more)
     except grpc.aio.AioRpcError as error:
         reason, _ = reason_of(error)
         text = f"{where}: {error.code().name}: {error.details()}"

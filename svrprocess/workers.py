@@ -12,13 +12,13 @@ that doubles while it goes on failing.
 """
 
 import asyncio
-import logging
 import os
 import random
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 
+from clustermap.logs import get_logger
 from svrprocess.failures import FATAL, NOT_DONE, SIGNALLED, WRONG_USAGE
 from svrprocess.signals import Stop
 from svrprocess.supervisor import unsupervised
@@ -29,7 +29,7 @@ CALM_S = 30.0
 """A worker that has been up for this long has not failed again, but anew."""
 
 _READY = b"ready "
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 async def end_with_input(stop: Stop) -> None:
@@ -46,7 +46,7 @@ async def end_with_input(stop: Stop) -> None:
     loop.add_reader(descriptor, readable)
     try:
         await ended.wait()
-        _log.info("event=parent_ended_or_stops")
+        _log.info("parent_ended_or_stops")
         stop.ask()
     finally:
         loop.remove_reader(descriptor)
@@ -98,14 +98,14 @@ class Workers:
             if self._stop.asked:
                 return
             if not self._all_were_ready and code in (WRONG_USAGE, NOT_DONE):
-                _log.error("event=worker_cannot_start worker=%d code=%d", index, code)
+                _log.error("worker_cannot_start", worker=index, code=code)
                 self._stop.ask()
                 return
             if loop.time() - began_s > CALM_S:
                 backoff_s = BACKOFF_S
             delay_s = random.uniform(backoff_s / 2, backoff_s)
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
-            _log.error("event=worker_ended worker=%d code=%d again_in_s=%.2f", index, code, delay_s)
+            _log.error("worker_ended", worker=index, code=code, again_in_s=round(delay_s, 2))
             await self._stop.unless(asyncio.sleep(delay_s))
 
     async def _once(self, index: int) -> int:
@@ -119,10 +119,10 @@ class Workers:
                 start_new_session=True,  # a Ctrl-C is for the parent; uvloop knows no process_group
             )
         except OSError as error:
-            _log.error("event=worker_not_started worker=%d error=%s", index, error)
+            _log.error("worker_not_started", worker=index, error=str(error))
             return FATAL
         self._live[index] = process
-        _log.info("event=worker_started worker=%d pid=%d", index, process.pid)
+        _log.info("worker_started", worker=index, pid=process.pid)
         try:
             await self._stop.unless(self._watched(index, process))
             return _shell_code(await self._ended(index, process))
@@ -140,7 +140,7 @@ class Workers:
         await process.wait()
 
     def _is_ready(self, index: int, address: str) -> None:
-        _log.info("event=worker_ready worker=%d address=%s", index, address)
+        _log.info("worker_ready", worker=index, address=address)
         self._ready.add(index)
         if len(self._ready) == len(self._commands) and not self._all_were_ready:
             self._all_were_ready = True
@@ -154,7 +154,7 @@ class Workers:
             async with asyncio.timeout(self._grace_s):
                 return await process.wait()
         except TimeoutError:
-            _log.error("event=worker_killed worker=%d grace_s=%g", index, self._grace_s)
+            _log.error("worker_killed", worker=index, grace_s=self._grace_s)
             process.kill()
             return await process.wait()
 

@@ -16,6 +16,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Self
 
+from seqsvr import tracing
 from seqsvr.advancing import CLOSED, Advancing
 from seqsvr.calls import (
     UID_CEILING,
@@ -99,6 +100,7 @@ class AsyncClient:
         self._bound_loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._history = None if history is None else History(history)
+        tracing.trace_calls(self)
 
     async def __aenter__(self) -> Self:
         self._bind()

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from seqsvr import tracing
 from seqsvr.batching import Answer, Batch, Outbox
 from seqsvr.calls import Bulk, Entry, Failure, Op, lost, refused
 from seqsvr.channels import alloc_stub, open_channel
@@ -62,6 +63,7 @@ class Session:
         self._retiring = False
         self._closing = False
         self._farewell: asyncio.Task[None] | None = None
+        self._spans = tracing.Spans("seqsvr.batch")
 
     @property
     def idle(self) -> bool:
@@ -139,6 +141,7 @@ class Session:
                 writer.cancel()
         finally:
             self._task = self._kick = None
+            self._spans.end_all("the stream ended")
             self._outbox.fail_all(failure)
 
     async def _connect(self) -> bool:
@@ -167,6 +170,7 @@ class Session:
                 if batch is None:
                     await self._wait_for_kick()
                 else:
+                    self._spans.begin(batch.id)
                     await stream.write(self._request(batch))
         except (grpc.RpcError, asyncio.InvalidStateError):
             stream.cancel()  # the reader says why
@@ -234,6 +238,8 @@ class Session:
         self._heard_s = self.loop.time()
         answer = self._decode(response)
         if answer is not None:
+            if not answer.more:
+                self._spans.end(answer.id)
             self._outbox.settle(answer, self._router.observe)
         self._kick_writer()
         if self._retiring:

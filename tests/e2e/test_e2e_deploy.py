@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import seqsvr
 from deployed import Described, Probe, Standing, compose, kubernetes, systemd
 from deployed.described import of_program
 from deployed.tools import DEPLOY
@@ -97,11 +98,11 @@ def serves_and_stops(
     assert done.returncode == 0, done.stderr
     standing.start(*arbiters, *nodes)
     until(lambda: serving_sections(map_of) == 30, "all sections are served")
-    seeds = ",".join(f"{standing.own[node.name]}:7420" for node in nodes)
-    taken = [taken_of(uid, seeds) for uid in (7, 7, 29_999)]
-    assert taken == [1, 2, 1], "through the addresses that the nodes advertise"
-    meanwhile()
-    assert taken_of(7, seeds) == 3
+    with seqsvr.Client([f"{standing.own[node.name]}:7420" for node in nodes]) as client:
+        taken = [client.next(uid, timeout=20) for uid in (7, 7, 29_999)]
+        assert taken == [1, 2, 1], "through the addresses that the nodes advertise"
+        meanwhile()
+        assert client.next(7, timeout=20) == 3
     for group in (nodes, arbiters, stores):
         standing.stop(*group)
 
@@ -125,12 +126,6 @@ def init_of_readme() -> list[str]:
 def serving_sections(map_of: Sequence[str]) -> int:
     done = seqctl("cluster", "status", *map_of, "-o", "json")
     return sum(one["reported"]["serving"] for one in json.loads(done.stdout)["sets"])
-
-
-def taken_of(uid: int, seeds: str) -> int:
-    done = seqctl("next", uid, "--addr", seeds, "--timeout", "20", "-o", "json")
-    assert done.returncode == 0, done.stderr
-    return int(json.loads(done.stdout)["seq"])
 
 
 def alive(one: Described) -> Probe:

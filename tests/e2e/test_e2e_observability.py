@@ -259,3 +259,19 @@ def test_the_commands_of_an_operator_see_the_service(services: Services) -> None
     service.kill()
     assert seqctl("status", *at).returncode == 3
     assert seqctl("next", 7, *at).returncode == 3
+
+
+def test_with_json_every_line_of_the_log_is_an_object_that_says_who_logged_it(
+    services: Services,
+) -> None:
+    service = services(options=["--log-format", "json", "--log-level", "info"]).start()
+    service.kill()
+    service.start()  # from its ceilings
+    assert service.terminate() == 0
+    lines = [json.loads(line) for line in service.all_stderr().splitlines()]
+    assert "ready" in {line.get("event") for line in lines}
+    for line in lines:
+        assert {"time", "level", "logger"} <= line.keys()
+    assert all(line["set"] == "set-0" for line in lines if line.get("event") == "ready")
+    incarnations = {line["incarnation"] for line in lines if line.get("event") == "ready"}
+    assert len(incarnations) == 2

@@ -32,6 +32,11 @@ class Load:
             self.calls += 1
             await asyncio.sleep(0)
 
+    async def goes_on(self) -> None:
+        """Return once some more calls have been answered."""
+        before = self.calls
+        await eventually(lambda: self.calls > before + 20, "calls to go on")
+
 
 @asynccontextmanager
 async def under_load(box: Box, member: Member) -> AsyncIterator[Load]:

@@ -203,8 +203,9 @@ def test_a_section_is_given_a_node_of_its_own(
 
 
 def test_loads_are_evened_out_by_hand_after_a_plan_was_shown(
-    cluster: Cluster, seqctl: Callable[..., Done]
+    cluster: Cluster, seqctl: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("seqctl.rebalance._SETTLE_S", 0.5)
     assert seqctl("rebalance", "auto", "off", "--set", SET).code == 0
     assert seqctl("node", "drain", cluster.where[0], "--wait").code == 0
     assert seqctl("node", "undrain", cluster.where[0]).code == 0

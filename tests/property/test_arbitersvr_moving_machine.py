@@ -11,7 +11,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -49,6 +49,8 @@ TTL_NS = 2_000_000_000
 STEP = 3
 MASKS = st.sampled_from([(0, 1, 2), (0, 1, 2), (0, 1), (1, 2), (0, 2)])
 LEADER = "elections/arbiter"
+
+T = TypeVar("T")
 
 
 class Pool:
@@ -120,7 +122,7 @@ class Door:
     async def aclose(self) -> None:
         pass
 
-    async def _send(self, act: Callable[[Stored], Any]) -> Any:
+    async def _send(self, act: Callable[[Stored], T]) -> T:
         world = self._world
 
         def acted() -> Any:
@@ -128,7 +130,8 @@ class Door:
             world.commit(self._name, self._index)
             return result
 
-        return await world.pool.send(acted)
+        answer: T = await world.pool.send(acted)
+        return answer
 
 
 class Map:
@@ -176,7 +179,7 @@ class Mover:
         self._world = world
         self.sleepers: list[tuple[int, asyncio.Future[None]]] = []
         self.journal = Journal("j", office)  # type: ignore[arg-type]
-        self.moving = MovingSets(self, lambda a: world.doors[a], 0.0)  # type: ignore[arg-type]
+        self.moving = MovingSets(self, lambda a: world.doors[a], 0.0)
         self.task = world.loop.create_task(self._run())
 
     def now_ns(self) -> int:
@@ -317,6 +320,7 @@ class TwoSetsMachine(RuleBasedStateMachine):
             puts[assignments_key(name)] = Assignments(name).to_json()
         self.map.put(puts)
         self.nodes = {name: self.new_node(name) for name in "ab"}
+        self.ghosts: list[Owned] = []
         self.jobs = 0
 
     def teardown(self) -> None:
@@ -438,13 +442,26 @@ class TwoSetsMachine(RuleBasedStateMachine):
         self.disturbed = True
         self.nodes[name] = self.new_node(name)
 
+    @rule(name=st.sampled_from("ab"))
+    def give_up_node(self, name: str) -> None:
+        """Everybody takes it for dead, and it goes on as long as its lease lets it."""
+        self.ghosts.append(self.nodes[name])
+        self.crash_node(name)
+
     @rule(name=st.sampled_from("ab"), mask=MASKS)
     def renew(self, name: str, mask: tuple[int, ...]) -> None:
         self.nodes[name].renew(mask)
 
     @rule(name=st.sampled_from("ab"), count=st.integers(1, 4))
     def take(self, name: str, count: int) -> None:
-        node = self.nodes[name]
+        self.take_from(self.nodes[name], count)
+
+    @rule(count=st.integers(1, 4))
+    def take_from_ghosts(self, count: int) -> None:
+        for ghost in self.ghosts:
+            self.take_from(ghost, count)
+
+    def take_from(self, node: Owned, count: int) -> None:
         for _ in range(count):
             if not node.serves:
                 return
@@ -457,7 +474,7 @@ class TwoSetsMachine(RuleBasedStateMachine):
             assert node.cur > self.highest, f"SEQ-1, SEQ-2: {node.cur} after {self.highest}"
             durable = sorted(
                 r.scan(0, 0, 1, with_snapshots=False)[0][0][0].max_seq
-                for r in self.replicas[name]
+                for r in self.replicas[node.name]
                 if r.sections
             )
             assert sum(m >= node.cur for m in durable) >= W, "SEQ-3"
@@ -533,7 +550,8 @@ class TwoSetsMachine(RuleBasedStateMachine):
 
     @invariant()
     def at_most_one_serves(self) -> None:
-        serving = [node.name for node in self.nodes.values() if node.serves]
+        everybody = [*self.nodes.values(), *self.ghosts]
+        serving = [node.name for node in everybody if node.serves]
         assert len(serving) <= 1, f"LEASE-1: {serving}"
 
 
@@ -553,6 +571,28 @@ def test_nothing_but_good_luck_moves_a_section_to_and_fro_and_numbers_stay_dense
             assert machine.home() == home
             assert machine.nodes[home].serves
         assert machine.highest > 8 and not machine.disturbed
+    finally:
+        machine.teardown()
+
+
+def test_an_owner_that_only_seems_dead_is_waited_out_before_another_set_serves() -> None:
+    machine = TwoSetsMachine()
+    try:
+        machine.begin()
+        machine.take("a", 2)
+        machine.give_up_node("a")
+        machine.ask_for_a_move()
+        machine.deliver(2, 0)  # the sections are leaving to the job, and nobody releases them
+        for _ in range(300):
+            for _ in range(5):
+                machine.plan()
+                machine.deliver(3, 0)
+                machine.follow("b", (0, 1, 2))
+                machine.at_most_one_serves()
+            machine.time_passes(10)
+            machine.take_from_ghosts(1)
+            machine.take("b", 1)
+        assert machine.home() == "b" and machine.nodes["b"].serving
     finally:
         machine.teardown()
 

@@ -77,7 +77,8 @@ class Load:
     """Callers on all uids of a cluster, as one process on a host (the cluster's clients').
 
     pace_s: how long each caller pauses between two calls, on average; clients: as many callers of
-    each uid; timeout_s: of a call, retries included. name: of its files.
+    each uid; timeout_s: of a call, retries included; uids: which, if not one of each section. name:
+    of its files.
     """
 
     def __init__(
@@ -87,11 +88,12 @@ class Load:
         pace_s: float = 0.15,
         clients: int = 2,
         timeout_s: float = 2.0,
+        uids: Sequence[int] | None = None,
         host: Host | None = None,
         name: str = "load",
     ) -> None:
         self._cluster = cluster
-        self.uids = cluster.shape.uids()
+        self.uids = cluster.shape.uids() if uids is None else list(uids)
         folder = cluster.folder / "histories"
         folder.mkdir(exist_ok=True)
         arguments = ["--addr", cluster.seeds, "--history", folder, "--name", name]

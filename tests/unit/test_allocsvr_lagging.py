@@ -46,7 +46,7 @@ async def test_a_lag_above_a_fifth_of_the_ttl_is_said_but_not_each_time(
     with caplog.at_level(logging.WARNING):
         await watched([0.39, 0.41, 1.0, 1.0])
     assert [record.getMessage() for record in caplog.records] == [
-        "event=loop_lag seconds=0.410 lease_ttl_s=2"
+        "event=loop_lag seconds=0.41 lease_ttl_s=2"
     ]
     caplog.clear()
     with caplog.at_level(logging.WARNING):

@@ -17,10 +17,10 @@ from clustermap.model import (
     set_key,
 )
 from clustermap.nodes import Load, Node
-from clustermap.orders import Orders, orders_key
+from clustermap.orders import Orders, Pin, orders_key
 from clustermap.placement import mark_leaving, reassign
 from clustermap.ranges import Range
-from clustermap.scene import DRAIN, FAILURE, SUCCESSOR, UNOWNED, Limits
+from clustermap.scene import DRAIN, FAILURE, PINNED, SUCCESSOR, UNOWNED, Limits
 
 S = 10**9
 SPEC = SetSpec("s", (Range(0, 199),), (Replica("store-0", "s:1", 1),), 1, 1)
@@ -316,6 +316,7 @@ def order(world: World, orders: Orders) -> None:
 
 def test_a_node_that_is_to_be_relieved_is_drained_as_if_it_had_asked(settled: World) -> None:
     order(settled, Orders("s").draining("n:1"))
+    assert settled.keeper.nodes()["draining"] == 1
     change = settled.obey()
     assert {move.cause for move in change.plan.moves} == {DRAIN}
     assert all(e.leaving for e in change.plan.document.entries if e.incarnation == 1)
@@ -355,3 +356,13 @@ def test_orders_that_are_taken_back_are_forgotten(settled: World) -> None:
     del settled.entries[orders_key("s")]
     settled.see()
     assert settled.decide() is None
+
+
+def test_a_pin_is_obeyed_at_once_and_not_only_in_the_next_round(settled: World) -> None:
+    assert settled.decide() is None
+    owner = settled.keeper.document.owner(0)
+    assert owner is not None
+    there = next(n for n in ("n:1", "n:2") if n != owner.address)
+    order(settled, Orders("s").pinning(Pin(0, 0, there)))
+    change = settled.obey()
+    assert [(m.first, m.last, m.cause) for m in change.plan.moves] == [(0, 0, PINNED)]

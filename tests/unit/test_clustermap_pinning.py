@@ -153,3 +153,15 @@ def test_wherever_sections_are_plans_with_pins_come_to_rest_as_they_say(
     if alone != {1, 2, 3}:
         for section, owner in enumerate(after):
             assert owner not in alone or by_section.get(section, (0,))[0] == owner
+
+
+def test_who_is_busy_with_what_is_pinned_is_given_nothing_for_balance() -> None:
+    busy = Node(1, "n:1", "s", load=Load(90_000, ((0, 90_000),), 1))
+    others = (
+        replace(NODES[1], load=Load(0, (), 10)),
+        replace(NODES[2], load=Load(0, (), 9)),
+    )
+    document = reassign(
+        reassign(reassign(Assignments("s"), 0, 0, busy), 1, 10, NODES[1]), 11, 19, NODES[2]
+    )
+    assert not planned(document, Pin(0, 0, "n:1"), nodes=(busy, *others)).moves
