@@ -22,10 +22,6 @@ class Load:
     def __init__(self) -> None:
         self.calls = 0
 
-    async def goes_on(self) -> None:
-        before = self.calls
-        await eventually(lambda: self.calls > before + 20, "calls to go on")
-
     async def run(self, caller: Caller, member: Member, uids: list[int]) -> None:
         while True:
             await caller.next_many(member, uids, [3] * len(uids), timeout_s=15)
