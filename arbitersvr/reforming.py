@@ -36,13 +36,11 @@ from clustermap.model import CLUSTER_KEY, Cluster, Joint, Replica, SetSpec, set_
 from clustermap.ranges import Range
 from clustermap.spans import minus
 from seqsvr.v1 import store_pb2 as pb
-from svrprocess.set_reading import WINDOW, SetReader, combined, windows
+from svrprocess.set_reading import SetReader, combined, wide_windows, windows
 
 TIMEOUT_S = 2.0
 WAIT_S = 0.2
 """Between two looks at replicas that are waited for."""
-MAX_WINDOWS = 256
-"""Of sections that are not the Set's."""
 AT_ONCE = 8
 """Windows copied per step: what the operator says is seen after each."""
 
@@ -60,8 +58,7 @@ class _Copy:
     def __init__(self, cluster: Cluster, spec: SetSpec, targets: Sequence[Replica]) -> None:
         self.of = (spec.membership, spec.ranges, tuple(targets))
         others = minus([Range(0, cluster.layout.sections - 1)], spec.ranges)
-        wide = max(WINDOW, sum(span.sections for span in others) // MAX_WINDOWS)
-        self.left = [*windows(spec.ranges), *windows(others, wide)]
+        self.left = [*windows(spec.ranges), *wide_windows(others)]
         self.own = spec.sections
         self.copied = 0
 
