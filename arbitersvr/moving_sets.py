@@ -156,6 +156,8 @@ class MovingSets:
     async def step(self, journal: Journal) -> float:
         scene = _scene(journal)
         progress = self._progress.setdefault(scene.job.id, _Progress())
+        if progress.handed_to != scene.dest:  # turned round: what that Set makes of it is all one
+            progress.handed.clear()
         if progress.handed and not await self._taken_over(scene, progress):
             await journal.tell(f"waits for Set {progress.handed_to} to serve what it was given")
             return POLL_S
