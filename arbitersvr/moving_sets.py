@@ -43,7 +43,8 @@ merges below the owner_epoch e' of a newer one, and where the Set has been seale
 stays sealed. Late transactions expect the key of the election, and the job as it was.
 
 So redo, abort at any step and moving back are all a settle at a higher epoch, and A -> B -> A works
-since epochs rise: the records that bring it back are above the seal. A chunk whose owner has not
+since epochs rise: the records that bring it back are above the seal. A move that is paused brings
+the chunk that it is at to its end, since nobody serves it meanwhile, and begins no other. A chunk whose owner has not
 stopped by the time of the abort is settled to where it came from, too: it may stop at any instant.
 """
 
@@ -165,6 +166,8 @@ class MovingSets:
             chunk = under_way(scene.homes[name].assignments, scene.move.incarnation)
             if chunk:
                 return await self._go_on(journal, scene, progress, name, chunk)
+        if scene.job.state is State.PAUSED:
+            return IDLE_S
         return await self._begin(journal, scene, progress)
 
     # -- one chunk after the other -------------------------------------------------------------

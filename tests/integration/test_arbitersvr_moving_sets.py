@@ -109,6 +109,36 @@ async def test_an_abort_with_undo_brings_back_what_was_already_moved(box: TwoSet
         assert (await box.spec("a")).ranges == (Range(4, 7),)
 
 
+@pytest.mark.parametrize("method", ["fence", "seal", "put_at_least"])
+async def test_a_paused_move_leaves_no_section_unserved_and_begins_no_other(
+    box: TwoSets, method: str
+) -> None:
+    stopped = asyncio.Event()
+
+    def before(asked: str, _: object) -> None:
+        if asked == method:
+            stopped.set()
+            raise ReplicaFailed("UNREACHABLE", "by order of the test")
+
+    async with box.arbiter(), box.callers(dense=True):
+        await box.all_served()
+        for name in ("a:1", "a:2", "b:1", "b:2"):
+            box.doors[name].before = before
+        await box.move("a", "b", 0, 7, chunk=3)
+        await stopped.wait()
+        await box.say(State.PAUSED)
+        for opened in box.doors.values():
+            opened.before = lambda method, request: None
+        await box.all_served()
+        await asyncio.sleep(0.5)
+        assert (await box.spec("b")).ranges == (Range(0, 2),)
+        assert (await box.job()).state is State.PAUSED
+        await box.say(State.RUNNING)
+        assert (await box.ended()).state is State.DONE
+        await box.all_served()
+        await box.verify()
+
+
 @pytest.mark.parametrize(("undo", "with_b"), [(True, ()), (False, (Range(0, 3),))])
 async def test_a_move_can_be_aborted_while_its_target_cannot_win_what_it_was_given(
     box: TwoSets, monkeypatch: pytest.MonkeyPatch, undo: bool, with_b: tuple[Range, ...]
