@@ -44,8 +44,9 @@ stays sealed. Late transactions expect the key of the election, and the job as i
 
 So redo, abort at any step and moving back are all a settle at a higher epoch, and A -> B -> A works
 since epochs rise: the records that bring it back are above the seal. A move that is paused brings
-the chunk that it is at to its end, since nobody serves it meanwhile, and begins no other. A chunk whose owner has not
-stopped by the time of the abort is settled to where it came from, too: it may stop at any instant.
+the chunk that it is at to its end, since nobody serves it meanwhile, and begins no other. A chunk
+whose owner has not stopped by the time of the abort is settled to where it came from, too: it may
+stop at any instant.
 """
 
 import asyncio

@@ -101,9 +101,9 @@ class Reforming:
         async with self._reader(journal, spec, newcomers) as learners:
             if not await self._adopt(journal, learners, newcomers, learning=True):
                 return WAIT_S
+        async with self._reader(journal, spec, spec.replicas) as reader:
+            alive = await self._adopted(reader, ())
         if newcomers:
-            async with self._reader(journal, spec, spec.replicas) as reader:
-                alive = await self._adopted(reader, ())
             copy = self._copy(journal, spec, newcomers)
             if copy.left:
                 return await self._fill(journal, spec, copy, alive)
@@ -201,18 +201,29 @@ class Reforming:
     # -- what they have in common
 
     async def _adopted(self, reader: SetReader, newcomers: Sequence[Replica]) -> set[int]:
-        """Store ids of those that are at this version by now, or at a later one."""
+        """Store ids of those that are at this version by now.
+
+        One that is at a later version heard of it from a map that was ahead of this one: it was
+        lost, and what stands here was restored. Who the replicas of that version are is not known
+        here, and what they know might be left behind. Raises CannotBeDone.
+        """
+        wanted = reader.spec.membership
 
         async def one(index: int) -> int:
             replica = reader.replicas[index]
             try:
-                info = await reader.info(index)
-                if info.membership < reader.spec.membership:
+                at = (await reader.info(index)).membership
+                if at < wanted:
                     await reader.adopt(index, learning=replica in newcomers)
+                    at = wanted
             except ReplicaFailed as failed:
-                if failed.membership < reader.spec.membership:
-                    return 0
-            return replica.store_id
+                at = failed.membership
+            if at > wanted:
+                raise CannotBeDone(
+                    f"{replica.name} at {replica.address} is at membership {at}, the map is behind"
+                    f" it, at {wanted}: its Set has had other replicas since"
+                )
+            return replica.store_id if at == wanted else 0
 
         found = await asyncio.gather(*(one(index) for index in range(len(reader.replicas))))
         return set(found) - {0}

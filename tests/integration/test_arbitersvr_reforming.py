@@ -223,6 +223,24 @@ async def test_an_abort_of_the_joint_version_goes_back_to_the_old_ones(changed: 
     assert identities[3].retired
 
 
+@pytest.mark.parametrize("new", [(0, 1), (0, 1, 3)])
+async def test_a_map_that_is_older_than_the_memberships_of_its_stores_is_not_built_upon_seq_2(
+    changed: Changed, new: tuple[int, ...]
+) -> None:
+    """All of the Set was replaced, the old stores were not there to be told; then the map was
+    restored. They would count themselves for the joint version of then, and begin from old
+    numbers."""
+    before = await changed.spec()
+    for replica, service in zip(changed.replicas[:3], changed.stores.services[:3], strict=True):
+        header = pb.StoreHeader(cluster="c1", set=NAME, membership=2)
+        await service.adopt(pb.AdoptRequest(header=header, store_id=replica.store_id))
+    await changed.ask(new)
+    changed.world.arbiter(kinds={"reform": Forgetful()})
+    job = await changed.ended()
+    assert job.state is State.FAILED and "the map is behind it" in job.note
+    assert replace(await changed.spec(), learners=()) == before
+
+
 async def test_a_store_of_another_set_is_no_newcomer(changed: Changed) -> None:
     where = await changed.stores.add("store-9", "set-9")
     strange = Replica("store-9", where, changed.stores.services[-1].identity.store_id)
