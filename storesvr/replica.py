@@ -177,8 +177,10 @@ class Replica:
             record = self._records.get(section, read)
             if epoch < max(record.promised, record.owner_epoch):
                 refused[section] = max(record.promised, record.owner_epoch)
-            elif epoch > record.sealed:
-                self._stage(record, self._promised(record._replace(sealed=epoch), epoch))
+                continue
+            new = self._promised(record._replace(sealed=max(record.sealed, epoch)), epoch)
+            if new != record:
+                self._stage(record, new)
         return refused
 
     def put_at_least(
