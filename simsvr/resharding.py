@@ -7,6 +7,7 @@ arbiter, not the operator. Nothing is begun once faults are over, and nothing is
 import asyncio
 import random
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from clustermap.jobs import ACTIVE, Job, Move, State, job_key
@@ -23,7 +24,7 @@ async def operate(world: "World") -> None:
     rng = random.Random(f"moves {world.plan.seed}")
     number = 0
     while True:
-        await asyncio.sleep(rng.uniform(0.2, 2.0))
+        await asyncio.sleep(rng.choice((rng.uniform(0.002, 0.08), rng.uniform(0.2, 1.5))))
         job = _read(world, number)
         if world.healed:
             if job is not None and job.state is State.PAUSED:
@@ -42,6 +43,10 @@ def _meddle(world: "World", rng: random.Random, number: int, job: Job) -> None:
         _say(world, number, State.PAUSED)
     elif job.state is State.RUNNING and luck < 0.3:
         _say(world, number, State.ABORTING, undo=luck < 0.25)
+    elif luck < 0.4 and not world.undisturbed:
+        arbiter = f"arbiter-{rng.randrange(world.plan.arbiters)}"
+        world.kill(arbiter)
+        world.network.at(int(rng.uniform(0.1, 1.5) * 1e9), partial(world.restart, arbiter))
 
 
 def _begin(world: "World", rng: random.Random, number: int) -> bool:
