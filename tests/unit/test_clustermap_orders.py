@@ -25,11 +25,6 @@ def orders(draw: st.DrawFn) -> Orders:
     return found
 
 
-@given(orders())
-def test_orders_come_back_as_they_were(found: Orders) -> None:
-    assert Orders.from_json(found.to_json()) == found
-
-
 @given(orders(), st.integers(0, 39), st.integers(0, 9))
 def test_pins_are_what_a_table_of_sections_would_say(found: Orders, first: int, more: int) -> None:
     table = {s: pin.address for pin in found.pins for s in range(pin.first, pin.last + 1)}
