@@ -1,4 +1,4 @@
-"""Which memberships a replica takes over, and whom it answers, against a table of every case. NRW-1.
+"""Which memberships a replica takes over, and whom it answers, against a table. NRW-1.
 
 clustermap/membership.py rests on it: a replica's version never falls, and a learner is counted only
 by an Adopt at its own version. That it is durable, and that boot grace begins anew, is found out by
