@@ -33,8 +33,10 @@ from clustermap.jobs import Job, Reform, State
 from clustermap.levelling import batches
 from clustermap.membership import counted, is_filled, is_over
 from clustermap.model import CLUSTER_KEY, Cluster, Joint, Replica, SetSpec, set_key
+from clustermap.ranges import Range
+from clustermap.spans import minus
 from seqsvr.v1 import store_pb2 as pb
-from svrprocess.set_reading import SetReader, combined, windows
+from svrprocess.set_reading import SetReader, combined, wide_windows, windows
 
 TIMEOUT_S = 2.0
 WAIT_S = 0.2
@@ -46,12 +48,23 @@ _log = logging.getLogger(__name__)
 
 
 class _Copy:
-    """How far these stores have been filled, under one version of one job."""
+    """How far these stores have been filled, under one version of one job.
 
-    def __init__(self, spec: SetSpec, targets: Sequence[Replica]) -> None:
+    left: first the Set's own sections, then all others. It may have had those once, and what is
+    left of them refuses: a newcomer that knew nothing of it would take raises of an owner that has
+    not heard yet that its section has gone to another Set.
+    """
+
+    def __init__(self, cluster: Cluster, spec: SetSpec, targets: Sequence[Replica]) -> None:
         self.of = (spec.membership, spec.ranges, tuple(targets))
-        self.left = windows(spec.ranges)
+        others = minus([Range(0, cluster.layout.sections - 1)], spec.ranges)
+        self.left = [*windows(spec.ranges), *wide_windows(others)]
+        self.own = spec.sections
         self.copied = 0
+
+    def done(self) -> None:
+        """The first one left has been copied."""
+        self.copied = min(self.copied + self.left.pop(0).sections, self.own)
 
 
 class Reforming:
@@ -91,7 +104,7 @@ class Reforming:
         if newcomers:
             async with self._reader(journal, spec, spec.replicas) as reader:
                 alive = await self._adopted(reader, ())
-            copy = self._copy(job, spec, newcomers)
+            copy = self._copy(journal, spec, newcomers)
             if copy.left:
                 return await self._fill(journal, spec, copy, alive)
         joint = Joint(reform.replicas, reform.r, reform.w)
@@ -119,7 +132,7 @@ class Reforming:
             if targets is None:
                 await journal.tell(_missing("to be filled", everybody, adopted))
                 return WAIT_S
-            copy = self._copy(journal.job, spec, targets)
+            copy = self._copy(journal, spec, targets)
             if targets and copy.left:
                 return await self._fill(journal, spec, copy, adopted)
             for one in unfilled:
@@ -254,15 +267,15 @@ class Reforming:
         ):
             for _ in range(min(AT_ONCE, len(copy.left))):
                 window = copy.left[0]
-                found = await source.window(window, with_snapshots=True)
+                own = copy.copied < copy.own  # nobody goes on from counters of the others
+                found = await source.window(window, with_snapshots=own)
                 if len(found) < spec.r:
                     await journal.tell(f"waits for {spec.r} replicas to read from: {source.lost}")
                     return WAIT_S
                 for batch in batches(combined(found.values()).values()):
                     for index in range(len(targets)):
                         await target.put(index, batch, whole=True)
-                copy.left.pop(0)
-                copy.copied += window.sections
+                copy.done()
         await self._show(journal, copy, targets)
         return 0.0
 
@@ -273,11 +286,12 @@ class Reforming:
             note = f"{copy.copied} sections copied to {names}"
             await journal.write({}, job=replace(job, reform=reform, note=note))
 
-    def _copy(self, job: Job, spec: SetSpec, targets: Sequence[Replica]) -> _Copy:
-        new = _Copy(spec, targets)
-        copy = self._copies.get(job.id)
+    def _copy(self, journal: Journal, spec: SetSpec, targets: Sequence[Replica]) -> _Copy:
+        new = _Copy(_cluster(journal), spec, targets)
+        name = journal.job.id
+        copy = self._copies.get(name)
         if copy is None or copy.of != new.of:
-            copy = self._copies[job.id] = new
+            copy = self._copies[name] = new
         return copy
 
     async def _write(

@@ -25,7 +25,7 @@ from clustermap.model import (
 from clustermap.ranges import Range
 from seqsvr.v1 import store_pb2 as pb
 from some_stores import SECTIONS, Stores
-from storesvr_world import raising, scan
+from storesvr_world import fence, raising, scan
 
 KEY, NAME = job_key("j"), "set-0"
 
@@ -143,6 +143,34 @@ async def test_a_replica_is_replaced_by_one_arbiter_after_the_other(
     counted = [service.identity for service in changed.stores.services]
     assert not counted[3].learning and counted[0].retired
     assert {one.membership for one in counted[1:4]} == {3}
+
+
+async def test_newcomers_refuse_what_was_refused_of_sections_that_have_gone_to_another_set_fence_1(
+    changed: Changed,
+) -> None:
+    """Else an owner of before, which woke up and has heard of the new replicas but not of the move,
+    would serve and raise beside the one in the other Set; and so would one of a wrong map."""
+    old, new = changed.stores.services[:3], changed.stores.services[3:]
+    for service in old:
+        await service.raise_max(raising(0xA1, (20, 5, 1000)))
+        request = scan(0, 0)
+        sealing = pb.SealRequest(header=request.header, entries=[pb.SealEntry(section=20, epoch=9)])
+        assert not (await service.seal(sealing)).refused
+    spec = await changed.spec()
+    await changed.world.put({set_key(NAME): replace(spec, ranges=(Range(0, 19),)).to_json()})
+    await changed.ask((2, 3, 4))
+    changed.world.arbiter(kinds={"reform": Forgetful()})
+    assert (await changed.ended()).state is State.DONE
+    for service in new:
+        late, wrong = raising(0xA1, (20, 5, 2000)), fence(20, 20, 100)
+        late.header.membership = wrong.header.membership = 3
+        assert [one.epoch for one in (await service.raise_max(late)).refused] == [9]
+        assert list((await service.fence(wrong)).granted) == [False]
+    assert (await changed.job()).reform == replace(
+        Reform(NAME, tuple(changed.replicas[i] for i in (2, 3, 4)), 2, 2),
+        copied=20,
+        leaving=changed.replicas[:2],
+    )
 
 
 @pytest.mark.parametrize("new", [(0, 1, 2, 3, 4), (0, 1), (0,)])
