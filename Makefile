@@ -3,6 +3,7 @@ PYTHON ?= python3
 PORT ?= 7420
 DATA ?= data
 KILL ?=
+PAUSES ?=
 MINUTES ?= 10
 SEED ?=
 SEEDS ?= 100
@@ -89,11 +90,12 @@ soak: $(STAMP)
 		$(SEED:%=--seed %) $(REPORT:%=--report %)
 
 # A Set split in two and merged back under load, over and over, with a kill -9 every KILL_S seconds
-# (none: no kills).
+# (none: no kills). PAUSES=yes: how long a section that moves is without an answer.
 reshard: KILL_S ?= 3
 reshard: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m real_cluster.resharding --minutes $(MINUTES) \
-		$(SEED:%=--seed %) $(if $(filter none,$(KILL_S)),--no-kills,--kill-s $(KILL_S))
+		$(SEED:%=--seed %) $(if $(filter none,$(KILL_S)),--no-kills,--kill-s $(KILL_S)) \
+		$(if $(PAUSES),--pauses)
 
 # What numbers cost here and elsewhere, side by side (docs/BENCHMARKS.md). ROUNDS=, SECONDS= of each
 # measurement, ONLY= names of cases and contestants; tables, figures and plots are in REPORT.

@@ -32,7 +32,7 @@ async def fence(clock: Clock, stores: Stores, inquiry: Inquiry, won: Mapping[int
     async with aclosing(stores.ask(send)) as answers:
         async for index, answer in answers:
             if isinstance(answer, ReplicaFailed):
-                _log.info("event=fence_failed replica=%d error=%s", index, answer)
+                _log.debug("event=fence_failed replica=%d error=%s", index, answer)
                 inquiry.failed()
             elif (known := _known(answer, len(won))) is None:
                 inquiry.failed()
@@ -102,7 +102,7 @@ async def records(
 
         answer = await stores.ask_one(index, send)
         if isinstance(answer, ReplicaFailed):
-            _log.info("event=scan_failed replica=%d error=%s", index, answer)
+            _log.debug("event=scan_failed replica=%d error=%s", index, answer)
             break
         found += [record for record in answer.records if record.section in sections]
         if answer.next <= first:

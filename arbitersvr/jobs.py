@@ -128,8 +128,8 @@ class Work(Protocol):
     """One kind of job."""
 
     async def step(self, journal: Journal) -> float:
-        """Do one idempotent step of `journal.job`, which is ACTIVE; or a move that is PAUSED, and
-        is to begin nothing, but to leave no section without an owner.
+        """Do one idempotent step of `journal.job`, which is ACTIVE; or PAUSED, if it is a move, and
+        is to begin nothing then.
 
         Returns in how many seconds the next is worth trying, unless the map changes before. May
         raise what a map and replicas fail with, Outdated, and CannotBeDone. A step that waits for
@@ -191,7 +191,8 @@ class Jobs:
             await self._office.clock.sleep(wait_s)
 
     async def _step(self, journal: Journal, job: Job) -> float:
-        if job.state not in ACTIVE and (job.state is not State.PAUSED or job.move is None):
+        paused = job.state is State.PAUSED and job.move is not None
+        if job.state not in ACTIVE and not paused:  # a paused move may have sections to give back
             return _IDLE_S
         try:
             work = self._kinds.get("move" if job.move is not None else "reform")

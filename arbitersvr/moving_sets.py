@@ -42,6 +42,8 @@ it, and these are not needed by anybody (records are written at R or more). A la
 merges below the owner_epoch e' of a newer one, and where the Set has been sealed at e' since, it
 stays sealed. Late transactions expect the key of the election, and the job as it was.
 
+A job that is paused ends the chunk under way, which is stopped, and begins no other.
+
 So redo, abort at any step and moving back are all a settle at a higher epoch, and A -> B -> A works
 since epochs rise: the records that bring it back are above the seal. A move that is paused brings
 the chunk that it is at to its end, since nobody serves it meanwhile, and begins no other. A chunk
@@ -58,7 +60,7 @@ from dataclasses import dataclass, field, replace
 from arbitersvr import asking
 from arbitersvr.jobs import CannotBeDone, Journal
 from arbitersvr.settling import Found, Inquiry, Outcome, combined
-from arbitersvr.stores import Connect, GrpcStore, Store, Stores
+from arbitersvr.stores import Connect, Store, Stores, connect
 from clustermap.clock import Clock
 from clustermap.coordinator import Versioned
 from clustermap.documents import hex64
@@ -141,22 +143,27 @@ class MovingSets:
     """arbitersvr.jobs.Work of moves. connect: to a replica's address."""
 
     def __init__(
-        self, clock: Clock, connect: Connect = GrpcStore, max_drift: float = MAX_DRIFT
+        self, clock: Clock, connect: Connect = connect, max_drift: float = MAX_DRIFT
     ) -> None:
         self._clock = clock
         self._connect = connect
         self._max_drift = max_drift
         self._progress: dict[str, _Progress] = {}
         self._stores: dict[str, Store] = {}
+        self._late: set[asyncio.Task[object]] = set()
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections, under stragglers too."""
         stores, self._stores = self._stores, {}
         for store in stores.values():
             await store.aclose()
 
     async def step(self, journal: Journal) -> float:
         scene = _scene(journal)
+        for home in scene.homes.values():
+            if home.spec.joint is not None or home.spec.learners:
+                await journal.tell(f"waits for the replicas of Set {home.spec.name} to be changed")
+                return IDLE_S
         progress = self._progress.setdefault(scene.job.id, _Progress())
         if progress.handed_to != scene.dest:  # turned round: what that Set makes of it is all one
             progress.handed.clear()
@@ -167,8 +174,6 @@ class MovingSets:
             chunk = under_way(scene.homes[name].assignments, scene.move.incarnation)
             if chunk:
                 return await self._go_on(journal, scene, progress, name, chunk)
-        if scene.job.state is State.PAUSED:
-            return IDLE_S
         return await self._begin(journal, scene, progress)
 
     # -- one chunk after the other -------------------------------------------------------------
@@ -177,6 +182,8 @@ class MovingSets:
         """Ask for the next chunk; or there is none, and the job is done."""
         home, move = scene.homes[scene.other], scene.move
         chunk: list[Range] = []
+        if scene.job.state is State.PAUSED:
+            return IDLE_S
         if scene.job.state is State.RUNNING or move.undo:
             chunk = next_chunk(home.spec, move.ranges, max(1, min(progress.size, move.chunk)))
         if not chunk:
@@ -366,7 +373,7 @@ class MovingSets:
             if replica.address not in self._stores:
                 self._stores[replica.address] = self._connect(replica.address)
             stores.append(self._stores[replica.address])
-        return Stores(scene.cluster, spec, stores)
+        return Stores(scene.cluster, spec, stores, self._late)
 
 
 def willing(entries: Mapping[str, Versioned], name: str) -> list[Node]:

@@ -115,7 +115,8 @@ class Reforming:
     # -- joint
 
     async def _joint(self, journal: Journal, spec: SetSpec) -> float:
-        everybody = counted(spec).replicas
+        new = spec.joint.replicas if spec.joint else ()
+        everybody = sorted(counted(spec).replicas, key=lambda one: one not in new)
         newcomers = _without(everybody, spec.replicas)
         async with self._reader(journal, spec, everybody) as reader:
             adopted = await self._adopted(reader, newcomers)
@@ -177,7 +178,9 @@ class Reforming:
             await self._write(journal, replace(spec, learners=()), "no learners any more")
             return 0.0
         if spec.membership > 1:
-            async with self._reader(journal, spec, spec.replicas) as reader:
+            order = list(reversed(spec.replicas))
+            order.sort(key=lambda one: one in reform.replicas)
+            async with self._reader(journal, spec, order) as reader:
                 adopted = await self._adopted(reader, ())
                 if not is_over(replace(spec, membership=spec.membership - 1), adopted):
                     note = _missing("to adopt the last version", spec.replicas, adopted)
@@ -203,30 +206,39 @@ class Reforming:
     async def _adopted(self, reader: SetReader, newcomers: Sequence[Replica]) -> set[int]:
         """Store ids of those that are at this version by now.
 
+        They adopt it one after the other, in the reader's order. What is in both groups of a joint
+        version goes first into it and last out of it: so, where all are alive, at any instant
+        either the version before or this one has a quorum, even if nobody goes on from there.
+
         One that is at a later version heard of it from a map that was ahead of this one: it was
         lost, and what stands here was restored. Who the replicas of that version are is not known
         here, and what they know might be left behind. Raises CannotBeDone.
         """
-        wanted = reader.spec.membership
-
-        async def one(index: int) -> int:
+        found: set[int] = set()
+        version = reader.spec.membership
+        indexes = range(len(reader.replicas))
+        infos = await asyncio.gather(*map(reader.info, indexes), return_exceptions=True)
+        for index, info in enumerate(infos):
             replica = reader.replicas[index]
+            if isinstance(info, ReplicaFailed):
+                continue
+            if isinstance(info, BaseException):
+                raise info
+            at = info.membership
             try:
-                at = (await reader.info(index)).membership
-                if at < wanted:
+                if at < version:
                     await reader.adopt(index, learning=replica in newcomers)
-                    at = wanted
+                    at = version
             except ReplicaFailed as failed:
                 at = failed.membership
-            if at > wanted:
+            if at > version:
                 raise CannotBeDone(
                     f"{replica.name} at {replica.address} is at membership {at}, the map is behind"
-                    f" it, at {wanted}: its Set has had other replicas since"
+                    f" it, at {version}: its Set has had other replicas since"
                 )
-            return replica.store_id if at == wanted else 0
-
-        found = await asyncio.gather(*(one(index) for index in range(len(reader.replicas))))
-        return set(found) - {0}
+            if at == version:
+                found.add(replica.store_id)
+        return found
 
     async def _adopt(
         self, journal: Journal, reader: SetReader, who: Sequence[Replica], *, learning: bool

@@ -1,20 +1,15 @@
-"""Towards the StoreSvr replicas of a Set, for jobs: the port, its gRPC form, asking all at once."""
+"""Towards the StoreSvr replicas of a Set, for jobs: the port, asking all at once."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from functools import partial
 from typing import Protocol, TypeVar
-
-import grpc
 
 from clustermap.errors import ReplicaFailed
 from clustermap.model import Cluster, SetSpec
 from seqsvr.v1 import store_pb2 as pb
-from seqsvr.v1 import store_pb2_grpc
-from svrprocess.rpc import CHANNEL_OPTIONS, RpcFailed, call
+from svrprocess.store_client import GrpcReplica
 
 TIMEOUT_S = 5.0
-MAX_MESSAGE_BYTES = 16 << 20
 
 T = TypeVar("T", pb.FenceResponse, pb.SealResponse, pb.PutAtLeastResponse, pb.ScanResponse)
 
@@ -33,45 +28,27 @@ Connect = Callable[[str], Store]
 """From the address of a replica."""
 
 
-class GrpcStore:
-    """A replica behind the wire."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), *CHANNEL_OPTIONS]
-        self._channel = grpc.aio.insecure_channel(address, options=options)
-        self._stub = store_pb2_grpc.StoreStub(self._channel)  # type: ignore[no-untyped-call]
-
-    async def fence(self, request: pb.FenceRequest) -> pb.FenceResponse:
-        return await self._call(self._stub.Fence, request)
-
-    async def seal(self, request: pb.SealRequest) -> pb.SealResponse:
-        return await self._call(self._stub.Seal, request)
-
-    async def put_at_least(self, request: pb.PutAtLeastRequest) -> pb.PutAtLeastResponse:
-        return await self._call(self._stub.PutAtLeast, request)
-
-    async def scan(self, request: pb.ScanRequest) -> pb.ScanResponse:
-        return await self._call(self._stub.Scan, request)
-
-    async def aclose(self) -> None:
-        await self._channel.close()
-
-    async def _call(self, method: Callable[..., Awaitable[T | None]], request: object) -> T:
-        try:
-            return await call(partial(method, timeout=TIMEOUT_S), request, self._address)
-        except RpcFailed as failed:
-            reason = "TIMEOUT" if failed.timed_out else failed.reason or "UNREACHABLE"
-            raise ReplicaFailed(reason, str(failed)) from None
+def connect(address: str) -> Store:
+    """To a replica behind the wire."""
+    return GrpcReplica(address, timeout_s=TIMEOUT_S, quick_s=TIMEOUT_S)
 
 
 class Stores:
     """The replicas of one Set. An answer of another store than the map names is none (NRW-2)."""
 
-    def __init__(self, cluster: Cluster, spec: SetSpec, stores: Sequence[Store]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        spec: SetSpec,
+        stores: Sequence[Store],
+        late: "set[asyncio.Task[object]]",
+    ) -> None:
+        """late: where stragglers are kept until they end, by their own deadlines; asyncio itself
+        holds tasks only weakly."""
         self.spec = spec
         self.header = pb.StoreHeader(cluster=cluster.id, set=spec.name, membership=spec.membership)
         self._stores = tuple(stores)
+        self._late = late
 
     async def ask(
         self, send: Callable[[Store], Awaitable[T]]
@@ -89,9 +66,9 @@ class Stores:
                 task.cancel()
             raise
         finally:
-            _LATE.update(tasks)
+            self._late.update(tasks)
             for task in tasks:
-                task.add_done_callback(_LATE.discard)
+                task.add_done_callback(self._late.discard)
 
     async def ask_one(self, index: int, send: Callable[[Store], Awaitable[T]]) -> T | ReplicaFailed:
         return await self._one(index, send)
@@ -104,7 +81,3 @@ class Stores:
         if answer.store_id != self.spec.replicas[index].store_id:
             return ReplicaFailed("FOREIGN", f"replica {index} is store {answer.store_id:016x}")
         return answer
-
-
-_LATE: set["asyncio.Task[object]"] = set()
-"""Stragglers; each ends by its own deadline, and asyncio itself holds tasks only weakly."""

@@ -293,7 +293,7 @@ def _show_plan(args: argparse.Namespace, made: Planned, warnings: list[str]) -> 
     _tell(args, made.job)
     move = made.move
     print(
-        f"{move.sections} sections in {made.chunks} chunks of at most {move.chunk},"
+        f"{move.sections} sections in {made.chunks} chunks or more, of {move.chunk} at most,"
         f" about {made.estimated_s:g} s"
     )
     for warning in warnings:

@@ -250,7 +250,7 @@ def operate(faults: Faults) -> tuple[float, End] | None:
 
 
 def _assign(faults: Faults, *, planned: bool) -> None:
-    nodes = list(faults.world.nodes.values())
+    nodes = list(faults.world.near.values())
     if nodes:
         faults.world.assign(*_span(faults), faults.rng.choice(nodes), planned=planned)
 

@@ -4,12 +4,15 @@ Pure. A plan says nothing about when what happens; that comes from the same seed
 """
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from allocsvr.ledger import VECTOR_FROM
 
 MAP_KINDS = ("kill_map", "pause_map", "map_lies", "wipe_map", "kill_arbiter", "pause_arbiter")
 """Faults that touch neither nodes nor replicas nor what is between them."""
+
+FORGETTING = ("wipe_map", "forget")
+"""Faults by which the map forgets where sections are: an operator would have to find that out."""
 
 PLOT_KINDS = (
     "overthrow",
@@ -30,6 +33,7 @@ class Plan:
     """Times in seconds of true time.
 
     uids: those that callers use; skew: how much more often the first of them than the others;
+    resharding: there is a second Set, and sections move between the two;
     advances: the share of calls that raise uids to a floor;
     wild: clocks jump and run off beyond max_drift, so that only SEQ-2, SEQ-3, NRW-* and FENCE-1 are
     promised; faulty_s: how long faults are begun; calm_s: how long they are over at the end.
@@ -61,6 +65,7 @@ class Plan:
     faults_every_s: float = 1.2
     kinds: tuple[str, ...] = field(default_factory=tuple)
     vector_from: int = VECTOR_FROM
+    resharding: bool = False
 
     @property
     def map_alone(self) -> bool:
@@ -82,7 +87,8 @@ def drawn(seed: int, kinds: tuple[str, ...]) -> Plan:
         first = section * size
         uids += [first, first + size - 1, first + rng.randrange(size)]
     chosen = _mixture(rng.random(), kinds)
-    return Plan(
+    resharding = random.Random(f"resharding {seed}").random() < 0.34
+    plan = Plan(
         seed,
         sections=sections,
         section_size=size,
@@ -101,6 +107,10 @@ def drawn(seed: int, kinds: tuple[str, ...]) -> Plan:
         vector_from=rng.choice((1, 1, VECTOR_FROM)),
         advances=rng.choice((0.0, 0.0, 0.1)),
     )
+    if not resharding:
+        return plan
+    lasting = tuple(kind for kind in plan.kinds if kind not in FORGETTING)
+    return replace(plan, kinds=lasting, resharding=True)
 
 
 def _mixture(share: float, kinds: tuple[str, ...]) -> tuple[str, ...]:

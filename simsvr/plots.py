@@ -95,7 +95,7 @@ class _Cast:
 
 def _cast(faults: Faults) -> _Cast | None:
     """None: nobody serves, or nobody else is there."""
-    nodes = faults.world.nodes
+    nodes = faults.world.near
     owners = [name for name, node in nodes.items() if node.host.running and _spans(node)]
     if not owners:
         return None
@@ -271,7 +271,7 @@ def leave_behind(cast: _Cast) -> tuple[float, End]:
 def _seize_back(cast: _Cast) -> None:
     """To whoever is there, from the heir."""
     world = cast.faults.world
-    heirs = [name for name in world.nodes if name != cast.heir]
+    heirs = [name for name in world.near if name != cast.heir]
     if heirs:
         gone, cast.owner, cast.heir = cast.heir, cast.heir, cast.rng.choice(heirs)
         if cast.rng.random() < 0.5:

@@ -27,6 +27,7 @@ from arbitersvr.arbiter import Arbiter
 from arbitersvr.detection import Outcome
 from arbitersvr.keeper import Options as ArbiterOptions
 from arbitersvr.metrics import Metrics as ArbiterMetrics
+from arbitersvr.moving_sets import MovingSets
 from clustermap.model import Replica as MapReplica
 from seqsvr.v1 import store_pb2 as pb
 from simsvr.channels import Channel, Server
@@ -158,10 +159,12 @@ class WatchedNode(AllocNode):
             self.world.watch.began(self, section)
 
 
-async def node(world: "World", host: Host, address: str, stop: asyncio.Event) -> None:
+async def node(
+    world: "World", host: Host, address: str, stop: asyncio.Event, set_name: str
+) -> None:
     """One node from its registration to its drain."""
     coordinator = world.map_client(host)
-    cluster, spec = await joining.patiently(lambda: joining.read(coordinator, world.plan.set_name))
+    cluster, spec = await joining.patiently(lambda: joining.read(coordinator, set_name))
     own = WatchedNode(
         cluster=cluster,
         spec=spec,
@@ -245,7 +248,8 @@ async def arbiter(world: "World", host: Host) -> None:
     prober = SimProber(world, host)
     metrics = ArbiterMetrics(CollectorRegistry())
     clock = HostClock(host)
-    own = Arbiter(coordinator, clock, prober, metrics, options, host.name.encode())
+    kinds = {"move": MovingSets(clock)}
+    own = Arbiter(coordinator, clock, prober, metrics, options, host.name.encode(), kinds)
     await own.run()
 
 

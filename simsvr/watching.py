@@ -52,14 +52,17 @@ class Watch:
         self._ceilings: dict[tuple[int, int], tuple[int, bool]] = {}
         self._handed_out = seqcheck.HandedOut()
         self._dense = seqcheck.Dense(section_size=plan.section_size)
-        self._durable = seqcheck.Durable()
-        self._never_falls = seqcheck.NeverFalls(n=plan.stores, w=plan.w)
+        # Replicas are counted within their Set: the second one's follow those of the first.
+        self._stores = plan.stores
+        sets = range(1 + plan.resharding)
+        self._durables = [seqcheck.Durable() for _ in sets]
+        self._never_fall = [seqcheck.NeverFalls(n=plan.stores, w=plan.w) for _ in sets]
         self._knowing = seqcheck.OnlyThoseWhoKnow()
         self._given: dict[bytes, int] = {}
         self._staged_ns: dict[int, int] = {}  # of a replica's last commit
         self._spoilt_ns: dict[tuple[int, int], int] = {}  # by store id and section
         self._open_calls: dict[int, tuple[Any, Sequence[int], int, int]] = {}
-        self._fencing = seqcheck.Fencing(n=plan.stores, r=plan.r, w=plan.w)
+        self._fencings = [seqcheck.Fencing(n=plan.stores, r=plan.r, w=plan.w) for _ in sets]
         self._one_owner = seqcheck.OneOwner()
         self._routes = seqcheck.Routes()
         settle_ns = int(2 * plan.lease_ttl_s * 1e9)
@@ -164,7 +167,9 @@ class Watch:
         self._liveness.serves(now_ns, section)
         self._found(self._handed_out.handed(now_ns, uid, first, count, own, epoch))
         self._found(self._dense.handed(now_ns, uid, first, count, own, epoch))
-        self._found(self._durable.handed(now_ns, section, first + count - 1, self._w))
+        self._found(
+            self._durables[self._set_of(node)].handed(now_ns, section, first + count - 1, self._w)
+        )
         if not self._world.plan.wild:
             self._found(self._one_owner.served(now_ns, section, own, epoch))
             self._look(section)
@@ -178,13 +183,12 @@ class Watch:
     def starting(self, section: Section, planned: bool) -> None:
         """It is fenced and waited for; its first raise comes next."""
         world = self._world
-        ceiling = max(world.max_seq(index, section.id) for index in range(world.plan.stores))
+        ceiling = max(world.max_seq(index, section.id) for index in range(len(world.disks)))
         self._ceilings[section.id, section.epoch] = ceiling, planned
 
     def acknowledged(self, node: "WatchedNode", section: Section, max_seq: int) -> None:
-        del node
-        now_ns = self._loop.now_ns
-        self._found(self._never_falls.acknowledged(now_ns, section.id, section.epoch, max_seq))
+        now_ns, never_falls = self._loop.now_ns, self._never_fall[self._set_of(node)]
+        self._found(never_falls.acknowledged(now_ns, section.id, section.epoch, max_seq))
 
     def began(self, node: "WatchedNode", section: Section) -> None:
         now_ns, own = self._loop.now_ns, node.incarnation
@@ -252,10 +256,14 @@ class Watch:
 
     def _told(self, index: int, record: Record) -> None:
         now_ns, section = self._loop.now_ns, record.section
-        self._found(self._durable.stored(now_ns, index, section, record.max_seq))
-        self._found(self._never_falls.stored(now_ns, index, section, record.max_seq))
+        of, own = divmod(index, self._stores)
+        self._found(self._durables[of].stored(now_ns, own, section, record.max_seq))
+        self._found(self._never_fall[of].stored(now_ns, own, section, record.max_seq))
         if record.promised:
-            self._found(self._fencing.promised(now_ns, index, section, record.promised))
+            self._found(self._fencings[of].promised(now_ns, own, section, record.promised))
+
+    def _set_of(self, node: "WatchedNode") -> int:
+        return 0 if node.spec.name == self._world.plan.set_name else 1
 
     def raise_acked(
         self,
@@ -270,9 +278,9 @@ class Watch:
         for entry in request.entries:
             if entry.section not in refused:
                 self._found(
-                    self._fencing.acked(
+                    self._fencings[index // self._stores].acked(
                         self._loop.now_ns,
-                        index,
+                        index % self._stores,
                         entry.section,
                         entry.epoch,
                         own,
@@ -289,8 +297,9 @@ class Watch:
     def lost(self, index: int, why: str) -> None:
         """The disk of a replica is another one from now on."""
         now_ns = self._loop.now_ns
-        for checker in (self._durable, self._never_falls, self._fencing):
-            checker.lost(now_ns, index)
+        of, own = divmod(index, self._stores)
+        for checker in (self._durables[of], self._never_fall[of], self._fencings[of]):
+            checker.lost(now_ns, own)
         self._knowing.unfit(now_ns, self._world.disks[index].identity.store_id, why)
 
     # -- programs
@@ -330,11 +339,15 @@ class Watch:
     def finish(self) -> None:
         """What can only be said of a whole history."""
         world = self._world
-        held = {
-            index: {record.section: record.max_seq for record in world.records(index)}
-            for index in range(world.plan.stores)
-        }
-        self._found(self._never_falls.survivors(self._loop.now_ns, held))
+        for of, never_falls in enumerate(self._never_fall):
+            held = {
+                own: {
+                    record.section: record.max_seq
+                    for record in world.records(of * self._stores + own)
+                }
+                for own in range(self._stores)
+            }
+            self._found(never_falls.survivors(self._loop.now_ns, held))
         for context in self._loop.faults:
             error = context.get("exception")
             text = f"{context.get('message')}: {error!r}"

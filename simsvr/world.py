@@ -25,7 +25,8 @@ from clustermap.model import (
 )
 from clustermap.nodes import Node
 from clustermap.ranges import Range
-from simsvr import programs
+from clustermap.spans import minus
+from simsvr import programs, resharding
 from simsvr.calling import Callers
 from simsvr.channels import Wires
 from simsvr.disks import SimDisk
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from simsvr.faults import Faults
 
 CLUSTER = "c0ffee"
+FAR = "set-1"
+"""The second Set, if there is one."""
+FAR_NODES = 2
 MAP = "etcd"
 ALLOC_PORT = 7420
 STORE_PORT = 7421
@@ -86,18 +90,19 @@ class World:
         self._map_rng = random.Random(f"map {plan.seed}")
         self._incarnations = 0
         self.cluster = Cluster(CLUSTER, plan.section_size, plan.uid_limit)
-        self.spec = self._spec()
+        self.spec = self._spec(plan.set_name, (Range(0, plan.sections - 1),))
+        self.specs = [self.spec, self._spec(FAR, ())] if plan.resharding else [self.spec]
         loop.disk_ns = self._commit_ns
 
-    def _spec(self) -> SetSpec:
+    def _spec(self, name: str, ranges: tuple[Range, ...]) -> SetSpec:
         plan = self.plan
         replicas = []
-        for index in range(plan.stores):
+        for index in range(len(self.disks), len(self.disks) + plan.stores):
             store_id = self.rng.getrandbits(63) | 1
             replicas.append(Replica(f"store-{index}", self.store_address(index), store_id))
             identity = Identity(
                 CLUSTER,
-                plan.set_name,
+                name,
                 f"store-{index}",
                 plan.section_size,
                 plan.uid_limit,
@@ -105,9 +110,13 @@ class World:
                 store_id,
             )
             self.disks.append(SimDisk(identity, self._committed))
-        return SetSpec(
-            plan.set_name, (Range(0, plan.sections - 1),), tuple(replicas), plan.r, plan.w
-        )
+        return SetSpec(name, ranges, tuple(replicas), plan.r, plan.w)
+
+    @property
+    def near(self) -> "dict[str, programs.WatchedNode]":
+        """The nodes of the first Set, which is the one that plots are about."""
+        own = self.plan.set_name
+        return {name: node for name, node in self.nodes.items() if node.spec.name == own}
 
     @property
     def undisturbed(self) -> bool:
@@ -144,10 +153,12 @@ class World:
     def begin(self) -> None:
         """Everything is started at once, and the map is written by an operator."""
         self._place(MAP, self._start_map)
-        for index in range(self.plan.stores):
+        for index in range(len(self.disks)):
             self._place(f"store-{index}", partial(self._start_store, index))
         for index in range(self.plan.nodes):
-            self._place(f"node-{index}", partial(self._start_node, index))
+            self._place(f"node-{index}", partial(self._start_node, f"node-{index}"))
+        for index in range(FAR_NODES if self.plan.resharding else 0):
+            self._place(f"far-{index}", partial(self._start_node, f"far-{index}"))
         for index in range(self.plan.arbiters):
             self._place(f"arbiter-{index}", partial(self._start_arbiter, index))
         for index in range(self.plan.clients):
@@ -157,6 +168,9 @@ class World:
             host.spawn(self._supervised(host, callers.run()))
         operator = self.new_host("operator")
         operator.spawn(self._write_map(self.map_client(operator)))
+        if self.plan.resharding:
+            mover = self.new_host("mover")
+            mover.spawn(self._supervised(mover, resharding.operate(self)))
 
     def _place(self, name: str, start: Callable[[], Host]) -> None:
         place = Place(name, start, None)  # type: ignore[arg-type]
@@ -182,11 +196,12 @@ class World:
         host.spawn(self._supervised(host, work))
         return host
 
-    def _start_node(self, index: int) -> Host:
-        host = self.new_host(f"node-{index}")
+    def _start_node(self, name: str) -> Host:
+        host = self.new_host(name)
         stop = asyncio.Event()
         self.places[host.name].stop = stop
-        work = programs.node(self, host, f"{host.name}:{ALLOC_PORT}", stop)
+        set_name = FAR if name.startswith("far") else self.plan.set_name
+        work = programs.node(self, host, f"{host.name}:{ALLOC_PORT}", stop, set_name)
         host.spawn(self._supervised(host, work))
         return host
 
@@ -206,11 +221,10 @@ class World:
         self.ended(host)
 
     async def _write_map(self, coordinator: MapClient) -> None:
-        puts = {
-            CLUSTER_KEY: self.cluster.to_json(),
-            set_key(self.spec.name): self.spec.to_json(),
-            assignments_key(self.spec.name): Assignments(self.spec.name).to_json(),
-        }
+        puts = {CLUSTER_KEY: self.cluster.to_json()}
+        for spec in self.specs:
+            puts[set_key(spec.name)] = spec.to_json()
+            puts[assignments_key(spec.name)] = Assignments(spec.name).to_json()
         while True:
             try:
                 if await coordinator.transact(dict.fromkeys(puts, 0), puts) is None:
@@ -275,6 +289,10 @@ class World:
             new = change(Assignments.from_json(held.value))
         except ValueError as error:
             self.note("operator", f"no such change: {error}")
+            return
+        spec = self.map_disk.read_true(set_key(new.set)).entries.get(set_key(new.set))
+        if spec is not None and minus(new.entries, SetSpec.from_json(spec.value).ranges):
+            self.note("operator", "no such change: sections of another Set")
             return
         self.map_disk.server.transact({key: held.revision}, {key: new.to_json()})
 

@@ -73,6 +73,9 @@ class GrpcReplica:
     async def put_at_least(self, request: pb.PutAtLeastRequest) -> pb.PutAtLeastResponse:
         return await self._call(self._stub.PutAtLeast, request, self._timeout_s)
 
+    async def seal(self, request: pb.SealRequest) -> pb.SealResponse:
+        return await self._call(self._stub.Seal, request, self._timeout_s)
+
     async def adopt(self, request: pb.AdoptRequest) -> pb.AdoptResponse:
         return await self._call(self._stub.Adopt, request, self._timeout_s)
 

@@ -39,16 +39,17 @@ def test_a_replica_is_replaced_and_no_call_fails(cluster: RealCluster) -> None:
     assert seqctl(cluster, "store", "scrub").returncode == 0
 
 
-def test_a_dead_replica_is_replaced_though_arbiters_are_killed(cluster: RealCluster) -> None:
-    with under_load(cluster, "replica: dead, replaced, and arbiters killed") as shaken:
+def test_a_replica_is_replaced_though_the_arbiter_is_killed_in_the_middle(
+    cluster: RealCluster,
+) -> None:
+    with under_load(cluster, "replica: replaced, and the arbiter killed") as shaken:
         shaken.load.flows()
         before = set(roles(cluster))
-        dead = sorted(before)[0]
-        cluster.stores[int(dead[-1])].kill()
+        old = sorted(before)[0]
         newcomer = cluster.another_store()
         version, _ = cluster.in_map(do="membership", set="set-0")
         leader = cluster.leading_arbiter()
-        asked = began(cluster, "replace", "set-0", dead, where(newcomer), "--yes")
+        asked = began(cluster, "replace", "set-0", old, where(newcomer), "--yes")
         load = shaken.load
         load.until(lambda: membership(cluster) == [version + 1, True], "a joint membership")
         leader.kill()
@@ -59,8 +60,21 @@ def test_a_dead_replica_is_replaced_though_arbiters_are_killed(cluster: RealClus
         load.until(lambda: job(cluster, "reform-2")["state"] == "done", "the job to be done")
         shaken.load.flows()
     assert shaken.row.failed == 0 and shaken.row.jumps == 0
-    after = before - {dead} | {newcomer.name.removeprefix("set-0-")}
+    after = before - {old} | {newcomer.name.removeprefix("set-0-")}
     assert roles(cluster) == dict.fromkeys(after, "well")
+
+
+def test_a_dead_replica_is_replaced_and_no_call_fails(cluster: RealCluster) -> None:
+    with under_load(cluster, "replica: dead, replaced") as shaken:
+        shaken.load.flows()
+        dead = sorted(roles(cluster))[0]
+        cluster.stores[int(dead[-1])].kill()
+        newcomer = cluster.another_store()
+        done = said(cluster, "replace", "set-0", dead, where(newcomer), "--wait", "--yes")
+        assert done["state"] == "done"
+        shaken.load.flows()
+    assert shaken.row.failed == 0 and shaken.row.jumps == 0
+    assert set(roles(cluster).values()) == {"well"}
 
 
 def membership(cluster: RealCluster) -> Any:

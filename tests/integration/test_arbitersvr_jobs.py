@@ -34,6 +34,8 @@ class Steps:
             raise self.fails.pop(0)
         job = journal.job
         assert job.move is not None
+        if job.state is State.PAUSED:
+            return 60.0
         if job.state is State.ABORTING:
             await journal.end(State.ABORTED, "taken back")
             return 0.0

@@ -6,6 +6,6 @@ owners.py  Owner: the host of an incarnation, which may use any version of the m
 job.py     Job: changes the membership, step by step, by the rules, or without one of them
 """
 
-from life_of_a_membership.world import PLANTS, Found, World, life
+from life_of_a_membership.world import Found, World, life
 
-__all__ = ["PLANTS", "Found", "World", "life"]
+__all__ = ["Found", "World", "life"]

@@ -16,10 +16,15 @@ LARGEST = 4
 
 
 class Job:
-    """specs: by version, the last one is what the map says."""
+    """specs: by version; latest: the map has it; one_for_one: the share of plain replacements."""
 
     def __init__(
-        self, rng: random.Random, spec: SetSpec, stores: Mapping[int, Store], without: str
+        self,
+        rng: random.Random,
+        spec: SetSpec,
+        stores: Mapping[int, Store],
+        without: str,
+        one_for_one: float,
     ) -> None:
         self.specs = {spec.membership: spec}
         self.latest = spec
@@ -27,6 +32,7 @@ class Job:
         self._rng = rng
         self._stores = stores
         self._without = without
+        self._one_for_one = one_for_one
         self._step = self._begin
 
     def step(self) -> None:
@@ -43,7 +49,7 @@ class Job:
         kept = rng.sample(old.replicas, rng.randint(0, len(old.replicas)))
         coming = rng.sample(others, rng.randint(0, len(others)))
         new = tuple([*kept, *coming][:LARGEST]) or old.replicas
-        if rng.random() < 0.6:  # one for one
+        if rng.random() < self._one_for_one:
             new = (*old.replicas[1:], rng.choice(others))
         r, w = old.r, old.w
         if len(new) != len(old.replicas) or rng.random() < 0.2:

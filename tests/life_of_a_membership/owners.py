@@ -74,7 +74,7 @@ class Owner:
             [(record, granted)] = said.entries
             if record.promised > epoch:
                 self._promised(record.promised)
-            attempt.fenced(index, _found(said, granted), self._now(), MAX_DRIFT)
+            attempt.fenced(index, found_in(said, granted), self._now(), MAX_DRIFT)
 
         self._ask(lambda replica, now: replica.fence([(SECTION, SECTION, epoch)], now), answered)
 
@@ -156,7 +156,8 @@ class Owner:
             self._send(one.store_id, self.version, question, answer)
 
 
-def _found(said: Any, granted: bool) -> FenceAnswer:
+def found_in(said: Any, granted: bool) -> FenceAnswer:
+    """What a replica says to a fence of the section."""
     [(record, _)] = said.entries
     return FenceAnswer(
         granted,

@@ -14,7 +14,7 @@ from life_of_a_membership.stores import Store
 POOL = 6
 SLOTS = 2
 TENTHS = 10
-PLANTS = ("rule 1", "rule 2", "rule 3", "the old half", "the new half")
+STEPS = 250
 
 
 class Found(AssertionError):
@@ -22,9 +22,9 @@ class Found(AssertionError):
 
 
 class World:
-    """without: the rule that is left out, or the half of a joint quorum; empty: none."""
+    """without: "rule 1" to "rule 3", or "the new half" of joint quorums; empty: nothing."""
 
-    def __init__(self, rng: random.Random, without: str = "") -> None:
+    def __init__(self, rng: random.Random, without: str = "", one_for_one: float = 0.6) -> None:
         self.rng = rng
         self.without = without
         self.true_ns = 10_000
@@ -34,7 +34,8 @@ class World:
             n: Store(n, partial(self._clock, n), without != "rule 3") for n in range(1, POOL + 1)
         }
         first = tuple(self.stores[n].named for n in (1, 2, 3))
-        self.job = Job(rng, SetSpec("s", (Range(0, 0),), first, 2, 2), self.stores, without)
+        spec = SetSpec("s", (Range(0, 0),), first, 2, 2)
+        self.job = Job(rng, spec, self.stores, without, one_for_one)
         self._wire: list[tuple[int, int, Question, Answer]] = []
         self._back: list[tuple[Answer, object]] = []
         self._cut: set[int] = set()  # stores that nobody reaches
@@ -51,10 +52,7 @@ class World:
 
     def _counted(self, version: int) -> Counted:
         spec = self.job.specs[version]
-        if spec.joint and self.without == "the old half":
-            new = spec.joint
-            spec = replace(spec, replicas=new.replicas, r=new.r, w=new.w, joint=None)
-        elif self.without == "the new half":
+        if self.without == "the new half":
             spec = replace(spec, joint=None)
         return counted(spec)
 
@@ -105,7 +103,7 @@ class World:
         elif kind < 0.60:
             self.serve(owner)
         elif kind < 0.80:
-            for _ in range(rng.choice((1, 1, 2, 4))):
+            for _ in range(rng.choice((1, 1, 2, 4, 40))):
                 self.job.step()
         elif kind < 0.83:
             self.use(owner)
@@ -164,9 +162,9 @@ class World:
                 self.highest = seq
 
 
-def life(rng: random.Random, without: str = "", steps: int = 250) -> World:
+def life(rng: random.Random, without: str = "", one_for_one: float = 0.6) -> World:
     """One walk; raises Found."""
-    world = World(rng, without)
-    for _ in range(steps):
+    world = World(rng, without, one_for_one)
+    for _ in range(STEPS):
         world.step()
     return world

@@ -575,6 +575,27 @@ def test_nothing_but_good_luck_moves_a_section_to_and_fro_and_numbers_stay_dense
         machine.teardown()
 
 
+def test_a_section_that_was_moved_is_won_by_nobody_in_its_old_set_whatever_the_map_says() -> None:
+    for count in range(60):
+        machine = TwoSetsMachine()
+        try:
+            machine.begin()
+            machine.take("a", 2)
+            machine.ask_for_a_move()
+            for _ in range(count):
+                machine.follow("a", (0, 1, 2))
+                machine.deliver(1, 0)
+            if machine.home() == "a":
+                continue
+            for mask in ((0, 1), (1, 2), (0, 1, 2)):
+                machine.be_told_wrongly("a", 3, mask)
+                assert not machine.nodes["a"].serving, "FENCE-1"
+            machine.let_things_go_on(20)
+            assert machine.nodes["b"].serves
+        finally:
+            machine.teardown()
+
+
 def test_an_owner_that_only_seems_dead_is_waited_out_before_another_set_serves() -> None:
     machine = TwoSetsMachine()
     try:

@@ -76,9 +76,9 @@ def test_a_chunk_is_won_by_enough_grants_and_what_is_found_is_the_greatest_of_ea
 @given(st.lists(known(), min_size=2, max_size=2))
 def test_of_two_sets_the_later_owner_counts_and_the_greater_max_seq(both: list[Known]) -> None:
     found = []
-    for name, said in zip("ab", both, strict=True):
+    for name, single in zip("ab", both, strict=True):
         inquiry = Inquiry(name, {3: EPOCH}, Quorum(1, 1, 1), JOB, 0.0)
-        inquiry.answered(0, [said._replace(granted=True, promised=EPOCH)], {1: 5, 2: 7}, 0, 100)
+        inquiry.answered(0, [single._replace(granted=True, promised=EPOCH)], {1: 5, 2: 7}, 0, 100)
         found += inquiry.found()
     one, other = found
     result = combined(one, other)

@@ -30,7 +30,7 @@ TIMEOUT_S = 10.0
 PROBE_S = 0.02
 CALM_S = 10.0
 WAIT_S = 600.0
-SHAPE = Shape(etcds=1, nodes=2, sets=("a",), uid_limit=60_000)
+SHAPE = Shape(etcds=1, nodes=2, sets=("a",), uid_limit=40_000)
 OTHER = "b"
 
 

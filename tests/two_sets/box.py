@@ -141,10 +141,9 @@ class TwoSets:
             options=Options(step=100, lease_ttl_s=TTL_S, replica_timeout_s=2.0),
         )
         presence = Presence(node, self.coordinator, node.address, 5)
+        stores = {store.identity.store_id: store for store in self.stores[name]}
         with suppress(ExceptionGroup):
-            stores = self.stores[name]
-            names = [replica.name for replica in node.spec.replicas]
-            async with node.running(lambda replica: stores[names.index(replica.name)]):
+            async with node.running(lambda replica: stores[replica.store_id]):
                 registered = asyncio.create_task(presence.run())
                 self.nodes.append(node)
                 try:

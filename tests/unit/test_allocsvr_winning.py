@@ -269,6 +269,6 @@ async def test_counters_for_which_there_is_no_room_are_a_jump_and_no_end() -> No
         async def snapshots(attempts: list[Acquisition], _: Generation) -> dict[int, Any]:
             return {attempt.section: (10, [None]) for attempt in attempts}
 
-        world.winning._snapshots = snapshots  # type: ignore[method-assign, assignment]
+        world.winning._snapshots = snapshots  # type: ignore[assignment,method-assign]
         await world.win(4)
         assert world.ledger.sections[4].base == 90, "the ceiling"
