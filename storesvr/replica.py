@@ -32,7 +32,7 @@ Why each rule is as it is:
   has come back). Seal is refused below the promise, and below the owner's epoch, where it would not
   be one. Merging takes the greater seal and the greater owner_epoch: late or repeated copies of old
   records neither break a seal nor bring one back.
-* A version of the membership is in force for what is asked as soon as it is staged, but is *said*
+* A version of the membership is in force for what is asked as soon as it is staged, but it is said
   only once it is durable, and with it all that was staged before it: whoever hears of it may count
   on this replica never again answering to an older one, nor acknowledging what was asked under it.
 * Anything corrupt takes the whole replica out of the quorum, for good: what else is wrong is
