@@ -18,19 +18,30 @@ carriers, at most N - W < R can ever become deaf. And by R + W > N, W acknowledg
 mean that one of them came from a replica that was deaf: it acknowledged below its own promise. That
 is the rule for a single replica, checked too, and tells earlier and nearer what went wrong.
 
+Where the membership changes, acknowledgements are counted under the version that they were asked
+under, and it is illegal where R of *either half* of that one are deaf, by the same argument. That
+says nothing of versions that share no half. There this does, whichever the versions are:
+
+    illegal  <=>  W have acknowledged it, and it was first accepted after W had accepted a raise
+                  of a higher epoch (each W under one version)
+
+since the owner of the higher epoch counts on nobody else's raise being acknowledged from then on.
+
 Order: a replica may stage a raise, stage a promise, commit both at once, and only then answer both.
 The raise was accepted before the promise. Hence `acked` takes `accepted_ns`, when the replica
 decided; a promise that became durable at or after that instant does not forbid the raise.
 """
 
 from bisect import bisect_left
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
+from seqcheck.membership import Half, Membership
 from seqcheck.violations import Checker, Event, Violation, event
 from seqsvr.invariants import require
 
 _Raise = tuple[int, int, int]  # epoch, incarnation, max_seq
+_Asked = tuple[_Raise, Membership]
 
 
 @dataclass(slots=True)
@@ -50,7 +61,9 @@ class _Promises:
 class _Section:
     promises: dict[Hashable, _Promises] = field(default_factory=dict)
     carriers: dict[_Raise, set[Hashable]] = field(default_factory=dict)
-    acked: dict[_Raise, dict[Hashable, int]] = field(default_factory=dict)
+    acked: dict[_Asked, dict[Hashable, int]] = field(default_factory=dict)
+    won_ns: dict[int, int] = field(default_factory=dict)  # by epoch: when W first had one
+    begun_ns: dict[int, int] = field(default_factory=dict)  # the last raise that W have: begun
 
 
 class Fencing(Checker):
@@ -62,12 +75,12 @@ class Fencing(Checker):
     """
 
     promise = "FENCE-1"
-    __slots__ = ("_lost", "_r", "_sections", "_w")
+    __slots__ = ("_fixed", "_lost", "_sections")
 
     def __init__(self, *, n: int, r: int, w: int) -> None:
         super().__init__()
         require(r + w > n, "every R replicas share one with every W")
-        self._r, self._w = r, w
+        self._fixed = Membership((Half(None, r),), (Half(None, w),))
         self._sections: dict[int, _Section] = {}
         self._lost: set[Hashable] = set()
 
@@ -107,19 +120,22 @@ class Fencing(Checker):
         max_seq: int,
         *,
         accepted_ns: int | None = None,
+        under: Membership | None = None,
     ) -> Violation | None:
         """A replica acknowledges a raise, having accepted it at `accepted_ns`.
 
-        Where that is not said, what was fed earlier happened earlier. O(n log promises).
+        Where that is not said, what was fed earlier happened earlier. under: the version of the
+        membership that it was asked under, where there are several. O(n log promises).
         """
         if replica in self._lost:
             return None
         known = self._sections.setdefault(section, _Section())
         forbidding = self._forbids(known, replica, epoch, accepted_ns)
         raised = (epoch, incarnation, max_seq)
-        acked = known.acked.setdefault(raised, {})
+        membership = under or self._fixed
+        acked = known.acked.setdefault((raised, membership), {})
         carriers = known.carriers.setdefault(raised, set())
-        acked.setdefault(replica, at_ns)
+        acked.setdefault(replica, at_ns if accepted_ns is None else accepted_ns)
         if forbidding is None:
             carriers.add(replica)
         now = event(
@@ -131,7 +147,9 @@ class Fencing(Checker):
             incarnation=incarnation,
             max_seq=max_seq,
         )
-        illegal = self._overtaken(at_ns, known, section, raised, now)
+        illegal = self._overtaken(at_ns, known, section, raised, membership, now)
+        if illegal is None and under is not None and membership.acknowledged(acked):
+            illegal = self._outdone(at_ns, known, section, epoch, acked, now)
         if illegal is None and forbidding is not None and replica not in carriers:
             text = f"{replica} acknowledged epoch {epoch} below its promise of {forbidding[0]}"
             before = _promised(forbidding[1], replica, section, forbidding[0])
@@ -149,24 +167,56 @@ class Fencing(Checker):
         return first
 
     def _overtaken(
-        self, at_ns: int, known: _Section, section: int, raised: _Raise, now: Event
+        self,
+        at_ns: int,
+        known: _Section,
+        section: int,
+        raised: _Raise,
+        membership: Membership,
+        now: Event,
     ) -> Violation | None:
         """W acknowledged what R are deaf to."""
-        acked, carriers = known.acked[raised], known.carriers[raised]
-        if len(acked) < self._w:
+        acked, carriers = known.acked[raised, membership], known.carriers[raised]
+        if not membership.acknowledged(acked):
             return None
-        deaf = []
+        deaf = {}
         for replica, promises in known.promises.items():
             first = promises.first_above(raised[0])
             if first is not None and replica not in carriers:
-                deaf.append(_promised(first[1], replica, section, first[0]))
-        if len(deaf) < self._r:
+                deaf[replica] = _promised(first[1], replica, section, first[0])
+        if all(half.agreeing(deaf) < half.need for half in membership.read):
             return None
         text = (
             f"a raise of section {section} under epoch {raised[0]} was acknowledged by"
             f" {len(acked)} after {len(deaf)} had promised more"
         )
-        return self._broken(at_ns, text, *deaf, now)
+        return self._broken(at_ns, text, *deaf.values(), now)
+
+    def _outdone(
+        self,
+        at_ns: int,
+        known: _Section,
+        section: int,
+        epoch: int,
+        acked: Mapping[Hashable, int],
+        now: Event,
+    ) -> Violation | None:
+        """W have accepted a raise; W of some version had accepted one of a higher epoch before."""
+        began_ns, won_ns = min(acked.values()), max(acked.values())
+        won_ns = known.won_ns[epoch] = min(won_ns, known.won_ns.get(epoch, won_ns))
+        began_ns = known.begun_ns[epoch] = max(began_ns, known.begun_ns.get(epoch, 0))
+        pairs = [(lower, epoch) for lower in known.begun_ns if lower < epoch]
+        pairs += [(epoch, higher) for higher in known.won_ns if higher > epoch]
+        for lower, higher in pairs:
+            if known.begun_ns[lower] > known.won_ns[higher]:
+                text = (
+                    f"a raise of section {section} under epoch {lower} was begun after one of"
+                    f" epoch {higher} had been acknowledged, and was acknowledged too"
+                )
+                won = event(known.won_ns[higher], "acknowledged", section=section, epoch=higher)
+                begun = event(known.begun_ns[lower], "begun", section=section, epoch=lower)
+                return self._broken(at_ns, text, won, begun, now)
+        return None
 
 
 def _promised(at_ns: int, replica: Hashable, section: int, epoch: int) -> Event:

@@ -12,6 +12,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from seqcheck.membership import Half, Membership
 from seqcheck.violations import Checker, Event, Violation, event
 
 
@@ -23,23 +24,24 @@ class _Holding(NamedTuple):
 @dataclass(slots=True)
 class _Raise:
     """An acknowledged raise. gone: replicas that had it and were lost before it was acknowledged;
-    seen: how many losses there had been by then."""
+    seen: how many losses there had been by then; outlives: how many later ones it should."""
 
     max_seq: int
     event: Event
     gone: frozenset[Hashable]
     seen: int
+    outlives: int
 
 
 class NeverFalls(Checker):
     """NRW-1 (docs/PROTOCOL.md, section 2). n: replicas; w: how many acknowledge a raise."""
 
     promise = "NRW-1"
-    __slots__ = ("_ever", "_held", "_losses", "_lost_at", "_raises", "_tolerated", "_w")
+    __slots__ = ("_ever", "_held", "_losses", "_lost_at", "_raises", "_tolerated", "_write")
 
     def __init__(self, *, n: int, w: int) -> None:
         super().__init__()
-        self._w = w
+        self._write = Membership((), (Half(None, w),))
         self._tolerated = min(n - w, w - 1)
         self._held: dict[Hashable, dict[int, _Holding]] = {}
         self._ever: dict[int, dict[Hashable, int]] = {}
@@ -71,32 +73,46 @@ class NeverFalls(Checker):
         self._lost_at[replica] = self._losses
         return None
 
-    def acknowledged(self, at_ns: int, section: int, epoch: int, max_seq: int) -> Violation | None:
-        """An owner counts a raise as acknowledged by W. O(replicas)."""
+    def acknowledged(
+        self,
+        at_ns: int,
+        section: int,
+        epoch: int,
+        max_seq: int,
+        under: Membership | None = None,
+    ) -> Violation | None:
+        """An owner counts a raise as acknowledged by W, `under` a version. O(replicas)."""
         ever = self._ever.get(section, {})
         had = {replica for replica, highest in ever.items() if highest >= max_seq}
         now = event(at_ns, "acknowledged", section=section, epoch=epoch, max_seq=max_seq)
-        if len(had) < self._w:
+        if not (under or self._write).acknowledged(had):
             text = f"raise of section {section} to {max_seq} counted with {len(had)} that know it"
             return self._broken(at_ns, text, event(at_ns, "highest", **_named(ever)), now)
         gone = frozenset(name for name in had if self._holds(name, section) < max_seq)
         kept = self._raises.setdefault(section, [])
-        while kept and kept[-1].max_seq <= max_seq and gone <= self._lost_since(kept[-1]):
+        outlives = under.tolerated if under else self._tolerated
+        while (
+            kept
+            and kept[-1].max_seq <= max_seq
+            and kept[-1].outlives <= outlives
+            and gone <= self._lost_since(kept[-1])
+        ):
             kept.pop()
-        kept.append(_Raise(max_seq, now, gone, self._losses))
+        kept.append(_Raise(max_seq, now, gone, self._losses, outlives))
         return None
 
     def survivors(self, at_ns: int, held: Mapping[Any, Mapping[int, int]]) -> Violation | None:
         """What is really on the disks, of replicas that hold data: replica -> section -> max_seq.
 
-        Returns the first of the violations; one per section goes to `violations`.
+        Where the membership changes: of those who are counted in the end. Returns the first of the
+        violations; one per section goes to `violations`.
         """
         first: Violation | None = None
         for section, kept in self._raises.items():
             best = max((values.get(section, 0) for values in held.values()), default=0)
             for raised in kept:
                 lost = self._lost_since(raised)
-                if best >= raised.max_seq or len(lost) > self._tolerated:
+                if best >= raised.max_seq or len(lost) > raised.outlives:
                     continue
                 text = f"section {section} was raised to {raised.max_seq}, now {best} is the most"
                 found = event(

@@ -14,13 +14,17 @@ from storesvr.port import Batch, Identity
 
 
 class SimDisk(Disk):
-    """One store's disk. told: called after each commit, in the instant in which it is durable.
+    """One store's disk. told: called after each commit, in the instant in which it is durable;
+    label: what checkers call it, which no other disk has.
 
     least_ns, excess_ns: what a commit takes; stalled_until_ns: none gets through before.
     """
 
-    def __init__(self, identity: Identity, told: Callable[["SimDisk", Batch], None]) -> None:
+    def __init__(
+        self, identity: Identity, label: str, told: Callable[["SimDisk", Batch], None]
+    ) -> None:
         super().__init__(identity)
+        self.label = label
         self.told = told
         self.least_ns = 200_000
         self.excess_ns = 1_000_000

@@ -127,9 +127,10 @@ class Faults:
 
     def pair(self) -> tuple[str, str]:
         """Two hosts that talk with one another."""
+        filling = (("arbiter", "store"),) * 2 if self.world.plan.reforming else ()
         kinds = self.rng.choice(
             (("node", "store"), ("node", "store"), ("node", "etcd"), ("client", "node"),
-             ("arbiter", "etcd"), ("arbiter", "node"), ("node", "node"))
+             ("arbiter", "etcd"), ("arbiter", "node"), ("node", "node"), *filling)
         )  # fmt: skip
         hosts = list(self.world.network.hosts)
         one, other = (

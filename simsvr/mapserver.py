@@ -26,7 +26,7 @@ Those of the disk last over a restart, until `heal`; those of the server end wit
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -59,6 +59,7 @@ class MapDisk:
         self.keepalive_lies = False
         self.stale_after_pause_s = 0.0
         self.skipped_share = 0.0
+        self.on_written: Callable[[Mapping[str, bytes | None]], None] = lambda _: None
         self._leases = 0
 
     # -- what only a simulator can see and do
@@ -145,6 +146,8 @@ class MapServer:
 
     def transact(self, expected: dict[str, int], puts: dict[str, bytes | None]) -> int | None:
         revision = self.disk.state.transact(expected, puts)
+        if revision is not None:
+            self.disk.on_written(puts)
         self._tell()
         return revision
 

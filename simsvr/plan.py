@@ -34,6 +34,7 @@ class Plan:
 
     uids: those that callers use; skew: how much more often the first of them than the others;
     resharding: there is a second Set, and sections move between the two;
+    reforming: replicas are replaced, added and taken away;
     advances: the share of calls that raise uids to a floor;
     wild: clocks jump and run off beyond max_drift, so that only SEQ-2, SEQ-3, NRW-* and FENCE-1 are
     promised; faulty_s: how long faults are begun; calm_s: how long they are over at the end.
@@ -66,6 +67,7 @@ class Plan:
     kinds: tuple[str, ...] = field(default_factory=tuple)
     vector_from: int = VECTOR_FROM
     resharding: bool = False
+    reforming: bool = False
 
     @property
     def map_alone(self) -> bool:
@@ -88,6 +90,7 @@ def drawn(seed: int, kinds: tuple[str, ...]) -> Plan:
         uids += [first, first + size - 1, first + rng.randrange(size)]
     chosen = _mixture(rng.random(), kinds)
     resharding = random.Random(f"resharding {seed}").random() < 0.34
+    reforming = not resharding and random.Random(f"reforming {seed}").random() < 0.38
     plan = Plan(
         seed,
         sections=sections,
@@ -107,10 +110,10 @@ def drawn(seed: int, kinds: tuple[str, ...]) -> Plan:
         vector_from=rng.choice((1, 1, VECTOR_FROM)),
         advances=rng.choice((0.0, 0.0, 0.1)),
     )
-    if not resharding:
+    if not (resharding or reforming):
         return plan
     lasting = tuple(kind for kind in plan.kinds if kind not in FORGETTING)
-    return replace(plan, kinds=lasting, resharding=True)
+    return replace(plan, kinds=lasting, resharding=resharding, reforming=reforming)
 
 
 def _mixture(share: float, kinds: tuple[str, ...]) -> tuple[str, ...]:

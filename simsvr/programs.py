@@ -25,9 +25,11 @@ from allocsvr.section import Section
 from allocsvr.service import AllocService
 from arbitersvr.arbiter import Arbiter
 from arbitersvr.detection import Outcome
+from arbitersvr.jobs import Work
 from arbitersvr.keeper import Options as ArbiterOptions
 from arbitersvr.metrics import Metrics as ArbiterMetrics
 from arbitersvr.moving_sets import MovingSets
+from arbitersvr.reforming import Reforming
 from clustermap.model import Replica as MapReplica
 from seqsvr.v1 import store_pb2 as pb
 from simsvr.channels import Channel, Server
@@ -78,6 +80,8 @@ class WatchedReplica(Replica):
     ) -> dict[int, int]:
         refused = super().raise_max(incarnation, entries)
         for section, epoch, max_seq in entries:
+            if section in refused:
+                continue
             self.accepted[incarnation, section, epoch, max_seq] = self._loop.now_ns
         return refused
 
@@ -248,7 +252,7 @@ async def arbiter(world: "World", host: Host) -> None:
     prober = SimProber(world, host)
     metrics = ArbiterMetrics(CollectorRegistry())
     clock = HostClock(host)
-    kinds = {"move": MovingSets(clock)}
+    kinds: dict[str, Work] = {"move": MovingSets(clock), "reform": Reforming()}
     own = Arbiter(coordinator, clock, prober, metrics, options, host.name.encode(), kinds)
     await own.run()
 

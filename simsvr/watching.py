@@ -14,12 +14,14 @@ import seqcheck
 from allocsvr.counters import Taken
 from allocsvr.ledger import Answers
 from allocsvr.section import Section
+from clustermap.model import SetSpec
 from seqcheck.calls import Call
 from seqcheck.violations import Violation
 from seqsvr.errors import SeqError
 from seqsvr.v1 import store_pb2 as pb
 from simsvr.hosts import Host
-from storesvr.port import Batch
+from simsvr.versions import Raised, Versions
+from storesvr.port import Batch, Identity
 from storesvr.records import Record
 
 if TYPE_CHECKING:
@@ -48,17 +50,17 @@ class Watch:
         self._world = world
         self._loop = world.loop
         self._section_size = plan.section_size
-        self._w = plan.w
         self._ceilings: dict[tuple[int, int], tuple[int, bool]] = {}
         self._handed_out = seqcheck.HandedOut()
         self._dense = seqcheck.Dense(section_size=plan.section_size)
-        # Replicas are counted within their Set: the second one's follow those of the first.
-        self._stores = plan.stores
+        # Replicas count in their Set, by the version of its membership, and are told by disk.
         sets = range(1 + plan.resharding)
+        self._versions: list[Versions] = [Versions() for _ in sets]
         self._durables = [seqcheck.Durable() for _ in sets]
         self._never_fall = [seqcheck.NeverFalls(n=plan.stores, w=plan.w) for _ in sets]
         self._knowing = seqcheck.OnlyThoseWhoKnow()
         self._given: dict[bytes, int] = {}
+        self._newcomers: set[int] = set()  # store ids of those not counted yet
         self._staged_ns: dict[int, int] = {}  # of a replica's last commit
         self._spoilt_ns: dict[tuple[int, int], int] = {}  # by store id and section
         self._open_calls: dict[int, tuple[Any, Sequence[int], int, int]] = {}
@@ -167,9 +169,8 @@ class Watch:
         self._liveness.serves(now_ns, section)
         self._found(self._handed_out.handed(now_ns, uid, first, count, own, epoch))
         self._found(self._dense.handed(now_ns, uid, first, count, own, epoch))
-        self._found(
-            self._durables[self._set_of(node)].handed(now_ns, section, first + count - 1, self._w)
-        )
+        durable = self._durables[self._set_of(node)]
+        self._found(durable.handed(now_ns, section, first + count - 1, self._world.plan.w))
         if not self._world.plan.wild:
             self._found(self._one_owner.served(now_ns, section, own, epoch))
             self._look(section)
@@ -187,8 +188,14 @@ class Watch:
         self._ceilings[section.id, section.epoch] = ceiling, planned
 
     def acknowledged(self, node: "WatchedNode", section: Section, max_seq: int) -> None:
-        now_ns, never_falls = self._loop.now_ns, self._never_fall[self._set_of(node)]
-        self._found(never_falls.acknowledged(now_ns, section.id, section.epoch, max_seq))
+        of = self._set_of(node)
+        raised = Raised(section.id, section.epoch, node.incarnation, max_seq)
+        under = self._versions[of].counted(raised)
+        self._found(
+            self._never_fall[of].acknowledged(
+                self._loop.now_ns, section.id, section.epoch, max_seq, under
+            )
+        )
 
     def began(self, node: "WatchedNode", section: Section) -> None:
         now_ns, own = self._loop.now_ns, node.incarnation
@@ -241,13 +248,39 @@ class Watch:
         """What a replica writes next is settled."""
         self._staged_ns[index] = self._loop.now_ns
 
+    def came(self, store_id: int) -> None:
+        """A newcomer, which knows nothing."""
+        self._newcomers.add(store_id)
+        self._knowing.unfit(self._loop.now_ns, store_id, "a newcomer that was not filled")
+
+    def reformed(self, spec: SetSpec) -> None:
+        """The map says who is counted, which may be what it has said before."""
+        of = self._of(spec.name)
+        membership = self._versions[of].begun(spec, self._world.labels)
+        if membership is not None:
+            self._durables[of].adopted(membership)
+
     def committed(self, index: int, batch: Batch) -> None:
-        store = self._world.disks[index].identity.store_id
+        disk = self._world.disks[index]
+        store = disk.identity.store_id
         for record in batch.records:
             self._told(index, record)
             if self._staged_ns[index] <= self._spoilt_ns.get((store, record.section), -1):
                 # Written anew, and what is written was read while it was sound.
                 self._knowing.fit(self._loop.now_ns, store, section=record.section)
+        if store in self._newcomers and batch.identity and not batch.identity.learning:
+            self._counts(index, batch.identity)
+
+    def _counts(self, index: int, identity: Identity) -> None:
+        """A newcomer is counted from now on. Whether it may be is not what it says, but whether it
+        has all that was acknowledged without it (NRW-2).
+        """
+        versions = self._versions[self._of(identity.set)]
+        label = self._world.labels[identity.store_id]
+        held = {record.section: record for record in self._world.records(index)}
+        if versions.filled(label, identity.membership, held):
+            self._newcomers.discard(identity.store_id)
+            self._knowing.fit(self._loop.now_ns, identity.store_id)
 
     def started(self, index: int) -> None:
         """A replica has come up with what its disk holds: nothing of that may have fallen."""
@@ -256,14 +289,18 @@ class Watch:
 
     def _told(self, index: int, record: Record) -> None:
         now_ns, section = self._loop.now_ns, record.section
-        of, own = divmod(index, self._stores)
-        self._found(self._durables[of].stored(now_ns, own, section, record.max_seq))
-        self._found(self._never_fall[of].stored(now_ns, own, section, record.max_seq))
+        disk = self._world.disks[index]
+        of, label = self._of(disk.identity.set), disk.label
+        self._found(self._durables[of].stored(now_ns, label, section, record.max_seq))
+        self._found(self._never_fall[of].stored(now_ns, label, section, record.max_seq))
         if record.promised:
-            self._found(self._fencings[of].promised(now_ns, own, section, record.promised))
+            self._found(self._fencings[of].promised(now_ns, label, section, record.promised))
+
+    def _of(self, set_name: str) -> int:
+        return 0 if set_name == self._world.plan.set_name else 1
 
     def _set_of(self, node: "WatchedNode") -> int:
-        return 0 if node.spec.name == self._world.plan.set_name else 1
+        return self._of(node.spec.name)
 
     def raise_acked(
         self,
@@ -273,34 +310,39 @@ class Watch:
         accepted: Mapping[tuple[int, int, int, int], int],
     ) -> None:
         """accepted: when the replica staged which raise."""
-        own = request.incarnation
+        own, disk = request.incarnation, self._world.disks[index]
+        of = self._of(disk.identity.set)
+        version = request.header.membership
         refused = {s for r in answer.refused for s in range(r.first, r.last + 1)}
         for entry in request.entries:
-            if entry.section not in refused:
-                self._found(
-                    self._fencings[index // self._stores].acked(
-                        self._loop.now_ns,
-                        index % self._stores,
-                        entry.section,
-                        entry.epoch,
-                        own,
-                        entry.max_seq,
-                        accepted_ns=accepted[own, entry.section, entry.epoch, entry.max_seq],
-                    )
+            if entry.section in refused:
+                continue
+            raised = Raised(entry.section, entry.epoch, own, entry.max_seq)
+            self._found(
+                self._fencings[of].acked(
+                    self._loop.now_ns,
+                    disk.label,
+                    entry.section,
+                    entry.epoch,
+                    own,
+                    entry.max_seq,
+                    accepted_ns=accepted[own, entry.section, entry.epoch, entry.max_seq],
+                    under=self._versions[of].acked(raised, version, disk.label),
                 )
+            )
 
     def spoilt(self, index: int, section: int, why: str) -> None:
         store = self._world.disks[index].identity.store_id
         self._knowing.unfit(self._loop.now_ns, store, why, section=section)
         self._spoilt_ns[store, section] = self._loop.now_ns
 
-    def lost(self, index: int, why: str) -> None:
-        """The disk of a replica is another one from now on."""
-        now_ns = self._loop.now_ns
-        of, own = divmod(index, self._stores)
+    def lost(self, index: int, label: str, why: str) -> None:
+        """The disk of a replica, `label`, is another one from now on."""
+        now_ns, identity = self._loop.now_ns, self._world.disks[index].identity
+        of = self._of(identity.set)
         for checker in (self._durables[of], self._never_fall[of], self._fencings[of]):
-            checker.lost(now_ns, own)
-        self._knowing.unfit(now_ns, self._world.disks[index].identity.store_id, why)
+            checker.lost(now_ns, label)
+        self._knowing.unfit(now_ns, identity.store_id, why)
 
     # -- programs
 
@@ -341,11 +383,9 @@ class Watch:
         world = self._world
         for of, never_falls in enumerate(self._never_fall):
             held = {
-                own: {
-                    record.section: record.max_seq
-                    for record in world.records(of * self._stores + own)
-                }
-                for own in range(self._stores)
+                disk.label: {record.section: record.max_seq for record in world.records(index)}
+                for index, disk in enumerate(world.disks)
+                if disk.label in self._versions[of].members
             }
             self._found(never_falls.survivors(self._loop.now_ns, held))
         for context in self._loop.faults:

@@ -6,7 +6,7 @@ a host (disks, the map's state) belongs to it.
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +26,7 @@ from clustermap.model import (
 from clustermap.nodes import Node
 from clustermap.ranges import Range
 from clustermap.spans import minus
-from simsvr import programs, resharding
+from simsvr import programs, reforming, resharding
 from simsvr.calling import Callers
 from simsvr.channels import Wires
 from simsvr.disks import SimDisk
@@ -78,6 +78,7 @@ class World:
         self.wires = loop.wires = Wires(self.network)
         self.watch = Watch(self)
         self.disks: list[SimDisk] = []
+        self.labels: dict[int, str] = {}  # of disks, by store id
         self.services: dict[str, StoreService] = {}
         self.nodes: dict[str, programs.WatchedNode] = {}
         self.places: dict[str, Place] = {}
@@ -87,30 +88,32 @@ class World:
         self.crashes = 0
         self.healed = False
         self.map_disk = MapDisk()
+        self.map_disk.on_written = self._written
         self._map_rng = random.Random(f"map {plan.seed}")
         self._incarnations = 0
         self.cluster = Cluster(CLUSTER, plan.section_size, plan.uid_limit)
         self.spec = self._spec(plan.set_name, (Range(0, plan.sections - 1),))
         self.specs = [self.spec, self._spec(FAR, ())] if plan.resharding else [self.spec]
+        self._set_keys = {set_key(spec.name) for spec in self.specs}
         loop.disk_ns = self._commit_ns
 
     def _spec(self, name: str, ranges: tuple[Range, ...]) -> SetSpec:
         plan = self.plan
         replicas = []
         for index in range(len(self.disks), len(self.disks) + plan.stores):
-            store_id = self.rng.getrandbits(63) | 1
+            store_id = self._blank(index, name)
             replicas.append(Replica(f"store-{index}", self.store_address(index), store_id))
-            identity = Identity(
-                CLUSTER,
-                name,
-                f"store-{index}",
-                plan.section_size,
-                plan.uid_limit,
-                1,
-                store_id,
-            )
-            self.disks.append(SimDisk(identity, self._committed))
         return SetSpec(name, ranges, tuple(replicas), plan.r, plan.w)
+
+    def _blank(self, index: int, set_name: str) -> int:
+        """A new disk, the first or another one of that store; its id."""
+        plan, name = self.plan, f"store-{index}"
+        store_id = self.rng.getrandbits(63) | 1
+        label = f"{name}, disk {len(self.labels)}" if index < len(self.disks) else name
+        identity = Identity(CLUSTER, set_name, name, plan.section_size, plan.uid_limit, 1, store_id)
+        self.labels[store_id] = label
+        self.disks[index : index + 1] = [SimDisk(identity, label, self._committed)]
+        return store_id
 
     @property
     def near(self) -> "dict[str, programs.WatchedNode]":
@@ -145,6 +148,12 @@ class World:
     def note(self, who: str, text: str) -> None:
         self.transcript.note(who, text)
 
+    def _written(self, puts: Mapping[str, bytes | None]) -> None:
+        """Something stands in the map from now on."""
+        for key, value in puts.items():
+            if value is not None and key in self._set_keys:
+                self.watch.reformed(SetSpec.from_json(value))
+
     def map_client(self, host: Host) -> MapClient:
         return MapClient(host, self.network, self.map_disk, self._map_rng)
 
@@ -169,8 +178,13 @@ class World:
         operator = self.new_host("operator")
         operator.spawn(self._write_map(self.map_client(operator)))
         if self.plan.resharding:
-            mover = self.new_host("mover")
-            mover.spawn(self._supervised(mover, resharding.operate(self)))
+            self._operator("mover", resharding.operate(self))
+        if self.plan.reforming:
+            self._operator("reformer", reforming.operate(self))
+
+    def _operator(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        host = self.new_host(name)
+        host.spawn(self._supervised(host, work))
 
     def _place(self, name: str, start: Callable[[], Host]) -> None:
         place = Place(name, start, None)  # type: ignore[arg-type]
@@ -357,11 +371,20 @@ class World:
 
     def new_disk(self, index: int) -> None:
         """Another disk, empty, in the place of a replica's."""
-        old = self.disks[index].identity
-        store_id = self.rng.getrandbits(63) | 1
-        self.disks[index] = SimDisk(old._replace(store_id=store_id), self._committed)
+        old = self.disks[index]
+        self._blank(index, old.identity.set)
         self.note(f"store-{index}", "has a new disk")
-        self.watch.lost(index, "a blank disk")
+        self.watch.lost(index, old.label, "a blank disk")
+
+    def new_store(self) -> Replica:
+        """A blank store of the first Set on a host of its own, which no map knows yet."""
+        index = len(self.disks)
+        name = f"store-{index}"
+        store_id = self._blank(index, self.plan.set_name)
+        self.watch.came(store_id)
+        self._place(name, partial(self._start_store, index))
+        self.note(name, "is a new store")
+        return Replica(name, self.store_address(index), store_id)
 
     def _commit_ns(self, host: Host) -> int:
         kind, _, index = host.name.partition("-")

@@ -2,13 +2,22 @@
 
 from simsvr.mutants.in_clients import CLIENTS
 from simsvr.mutants.in_leases import LEASE_BUGS
+from simsvr.mutants.in_memberships import MEMBERSHIPS
 from simsvr.mutants.in_moves import MOVES
 from simsvr.mutants.in_owners import OWNERS
 from simsvr.mutants.in_reshards import RESHARDS
 from simsvr.mutants.in_stores import STORES
 from simsvr.mutants.patches import Mutant
 
-ALL: tuple[Mutant, ...] = (*STORES, *OWNERS, *LEASE_BUGS, *MOVES, *RESHARDS, *CLIENTS)
+ALL: tuple[Mutant, ...] = (
+    *STORES,
+    *OWNERS,
+    *LEASE_BUGS,
+    *MOVES,
+    *RESHARDS,
+    *MEMBERSHIPS,
+    *CLIENTS,
+)
 
 HARMLESS = (
     (
@@ -21,10 +30,6 @@ HARMLESS = (
         "a seal left out, or an epoch used again, where sections move between Sets",
         "both show only where the map is restored or wrong, and such faults are kept from runs with"
         " two Sets; tests/property/test_arbitersvr_moving_machine.py has them, and finds both",
-    ),
-    (
-        "the quorums of a joint membership skipped",
-        "there is no replica replacement yet",
     ),
 )
 """Bugs of the same kind that are not planted, and why."""
