@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run cluster test test-pure test-integration test-e2e check fix gen sim mutants model soak \
+.PHONY: run cluster test test-pure test-integration test-e2e test-operators check fix gen sim mutants model soak \
 	reshard bench clean venv
 .DELETE_ON_ERROR:
 
@@ -41,7 +41,7 @@ cluster: $(STAMP)
 # Side by side, since much of the time of tests with processes is waiting; what only computes gives
 # way to what has leases to keep.
 test: $(STAMP)
-	$(MAKE) --jobs 3 --output-sync=line test-pure test-integration test-e2e
+	$(MAKE) --jobs 4 --output-sync=line test-pure test-integration test-e2e test-operators
 
 test-pure: check
 	nice -n 10 $(BIN)/python -m pytest tests/unit tests/property tests/model tests/sim
@@ -50,7 +50,10 @@ test-integration: $(STAMP)
 	$(BIN)/python -m pytest tests/integration
 
 test-e2e: $(STAMP)
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/e2e --ignore tests/e2e/operators
+
+test-operators: $(STAMP)
+	$(BIN)/python -m pytest tests/e2e/operators
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -45,8 +45,10 @@ stays sealed. Late transactions expect the key of the election, and the job as i
 A job that is paused ends the chunk under way, which is stopped, and begins no other.
 
 So redo, abort at any step and moving back are all a settle at a higher epoch, and A -> B -> A works
-since epochs rise: the records that bring it back are above the seal. A chunk whose owner has not
-stopped by the time of the abort is settled to where it came from, too: it may stop at any instant.
+since epochs rise: the records that bring it back are above the seal. A move that is paused brings
+the chunk that it is at to its end, since nobody serves it meanwhile, and begins no other. A chunk
+whose owner has not stopped by the time of the abort is settled to where it came from, too: it may
+stop at any instant.
 """
 
 import asyncio
@@ -163,6 +165,8 @@ class MovingSets:
                 await journal.tell(f"waits for the replicas of Set {home.spec.name} to be changed")
                 return IDLE_S
         progress = self._progress.setdefault(scene.job.id, _Progress())
+        if progress.handed_to != scene.dest:  # turned round: what that Set makes of it is all one
+            progress.handed.clear()
         if progress.handed and not await self._taken_over(scene, progress):
             await journal.tell(f"waits for Set {progress.handed_to} to serve what it was given")
             return POLL_S

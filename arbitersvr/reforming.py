@@ -33,8 +33,10 @@ from clustermap.jobs import Job, Reform, State
 from clustermap.levelling import batches
 from clustermap.membership import counted, is_filled, is_over
 from clustermap.model import CLUSTER_KEY, Cluster, Joint, Replica, SetSpec, set_key
+from clustermap.ranges import Range
+from clustermap.spans import minus
 from seqsvr.v1 import store_pb2 as pb
-from svrprocess.set_reading import SetReader, combined, windows
+from svrprocess.set_reading import SetReader, combined, wide_windows, windows
 
 TIMEOUT_S = 2.0
 WAIT_S = 0.2
@@ -46,12 +48,23 @@ _log = logging.getLogger(__name__)
 
 
 class _Copy:
-    """How far these stores have been filled, under one version of one job."""
+    """How far these stores have been filled, under one version of one job.
 
-    def __init__(self, spec: SetSpec, targets: Sequence[Replica]) -> None:
+    left: first the Set's own sections, then all others. It may have had those once, and what is
+    left of them refuses: a newcomer that knew nothing of it would take raises of an owner that has
+    not heard yet that its section has gone to another Set.
+    """
+
+    def __init__(self, cluster: Cluster, spec: SetSpec, targets: Sequence[Replica]) -> None:
         self.of = (spec.membership, spec.ranges, tuple(targets))
-        self.left = windows(spec.ranges)
+        others = minus([Range(0, cluster.layout.sections - 1)], spec.ranges)
+        self.left = [*windows(spec.ranges), *wide_windows(others)]
+        self.own = spec.sections
         self.copied = 0
+
+    def done(self) -> None:
+        """The first one left has been copied."""
+        self.copied = min(self.copied + self.left.pop(0).sections, self.own)
 
 
 class Reforming:
@@ -88,10 +101,10 @@ class Reforming:
         async with self._reader(journal, spec, newcomers) as learners:
             if not await self._adopt(journal, learners, newcomers, learning=True):
                 return WAIT_S
+        async with self._reader(journal, spec, spec.replicas) as reader:
+            alive = await self._adopted(reader, ())
         if newcomers:
-            async with self._reader(journal, spec, spec.replicas) as reader:
-                alive = await self._adopted(reader, ())
-            copy = self._copy(job, spec, newcomers)
+            copy = self._copy(journal, spec, newcomers)
             if copy.left:
                 return await self._fill(journal, spec, copy, alive)
         joint = Joint(reform.replicas, reform.r, reform.w)
@@ -119,7 +132,7 @@ class Reforming:
             if targets is None:
                 await journal.tell(_missing("to be filled", everybody, adopted))
                 return WAIT_S
-            copy = self._copy(journal.job, spec, targets)
+            copy = self._copy(journal, spec, targets)
             if targets and copy.left:
                 return await self._fill(journal, spec, copy, adopted)
             for one in unfilled:
@@ -191,11 +204,15 @@ class Reforming:
     # -- what they have in common
 
     async def _adopted(self, reader: SetReader, newcomers: Sequence[Replica]) -> set[int]:
-        """Store ids of those that are at this version by now, or at a later one.
+        """Store ids of those that are at this version by now.
 
         They adopt it one after the other, in the reader's order. What is in both groups of a joint
         version goes first into it and last out of it: so, where all are alive, at any instant
         either the version before or this one has a quorum, even if nobody goes on from there.
+
+        One that is at a later version heard of it from a map that was ahead of this one: it was
+        lost, and what stands here was restored. Who the replicas of that version are is not known
+        here, and what they know might be left behind. Raises CannotBeDone.
         """
         found: set[int] = set()
         version = reader.spec.membership
@@ -207,13 +224,20 @@ class Reforming:
                 continue
             if isinstance(info, BaseException):
                 raise info
+            at = info.membership
             try:
-                if info.membership < version:
+                if at < version:
                     await reader.adopt(index, learning=replica in newcomers)
+                    at = version
             except ReplicaFailed as failed:
-                if failed.membership < version:
-                    continue
-            found.add(replica.store_id)
+                at = failed.membership
+            if at > version:
+                raise CannotBeDone(
+                    f"{replica.name} at {replica.address} is at membership {at}, the map is behind"
+                    f" it, at {version}: its Set has had other replicas since"
+                )
+            if at == version:
+                found.add(replica.store_id)
         return found
 
     async def _adopt(
@@ -254,15 +278,15 @@ class Reforming:
         ):
             for _ in range(min(AT_ONCE, len(copy.left))):
                 window = copy.left[0]
-                found = await source.window(window, with_snapshots=True)
+                own = copy.copied < copy.own  # nobody goes on from counters of the others
+                found = await source.window(window, with_snapshots=own)
                 if len(found) < spec.r:
                     await journal.tell(f"waits for {spec.r} replicas to read from: {source.lost}")
                     return WAIT_S
                 for batch in batches(combined(found.values()).values()):
                     for index in range(len(targets)):
                         await target.put(index, batch, whole=True)
-                copy.left.pop(0)
-                copy.copied += window.sections
+                copy.done()
         await self._show(journal, copy, targets)
         return 0.0
 
@@ -273,11 +297,12 @@ class Reforming:
             note = f"{copy.copied} sections copied to {names}"
             await journal.write({}, job=replace(job, reform=reform, note=note))
 
-    def _copy(self, job: Job, spec: SetSpec, targets: Sequence[Replica]) -> _Copy:
-        new = _Copy(spec, targets)
-        copy = self._copies.get(job.id)
+    def _copy(self, journal: Journal, spec: SetSpec, targets: Sequence[Replica]) -> _Copy:
+        new = _Copy(_cluster(journal), spec, targets)
+        name = journal.job.id
+        copy = self._copies.get(name)
         if copy is None or copy.of != new.of:
-            copy = self._copies[job.id] = new
+            copy = self._copies[name] = new
         return copy
 
     async def _write(

@@ -42,7 +42,7 @@ class State(Enum):
 
 
 ACTIVE = frozenset({State.RUNNING, State.ABORTING})
-"""The arbiter works on jobs in these states only."""
+"""The arbiter works on jobs in these states only, but for what a paused move has begun."""
 FINISHED = frozenset({State.DONE, State.ABORTED})
 """Nothing is left to be done, and nothing is left behind."""
 

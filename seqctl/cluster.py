@@ -28,6 +28,7 @@ from seqctl.cluster_tables import print_report
 from seqctl.failures import NOT_DONE, OK, NotDone
 from seqctl.groups import Group, add_output
 from seqctl.output import print_json
+from seqctl.strays import check_strays
 from seqsvr.sections import SEQ_LIMIT
 
 _LASTING = (CLUSTER_KEY, SETS_PREFIX, ASSIGNMENTS_PREFIX)
@@ -58,7 +59,7 @@ def _add_init_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         dest="sets",
-        metavar="NAME[:FIRST-LAST]=HOST:PORT[,...]",
+        metavar="NAME[:FIRST-LAST[,...]]=HOST:PORT[,...]",
         type=_set,
         action="append",
         required=True,
@@ -121,6 +122,8 @@ async def initialise(
             return None
         raise NotDone(f"refused, nothing was written: the map holds {described(entries)}")
     plan = planned(wanted, await ask_every_store(wanted.addresses, timeout_s))
+    if wanted.adopt:
+        await check_strays(plan.cluster, plan.specs, timeout_s)
     puts: Mapping[str, bytes | None] = plan.puts()
     try:
         written = await coordinator.transact(dict.fromkeys(puts, 0), puts) is not None

@@ -24,6 +24,7 @@ from clustermap.model import (
     set_key,
 )
 from clustermap.ranges import Range, shown
+from clustermap.spans import union
 from seqctl.arguments import addresses
 from seqctl.failures import NotDone, WrongUsage
 from seqsvr.sections import SEQ_LIMIT
@@ -34,10 +35,10 @@ MAX_REPLICAS = 15
 
 @dataclass(frozen=True, slots=True)
 class WantedSet:
-    """One --set. span: first and last section, None: all that there are."""
+    """One --set. spans: first and last sections by rising number, none: all that there are."""
 
     name: str
-    span: Range | None
+    spans: tuple[Range, ...]
     addresses: tuple[str, ...]
 
 
@@ -73,16 +74,16 @@ class Plan:
 
 
 def wanted_set(text: str) -> WantedSet:
-    """NAME[:FIRST-LAST]=HOST:PORT[,...]; raises ValueError, or what `addresses` raises."""
+    """NAME[:FIRST-LAST[,...]]=HOST:PORT[,...]; raises ValueError, or what `addresses` raises."""
     head, equals, tail = text.partition("=")
-    name, colon, span = head.partition(":")
+    name, colon, spans = head.partition(":")
     if not equals:
-        raise ValueError(f"must be NAME[:FIRST-LAST]=HOST:PORT[,...], not {text!r}")
+        raise ValueError(f"must be NAME[:FIRST-LAST[,...]]=HOST:PORT[,...], not {text!r}")
     check_name("Set", name)
     found = tuple(addresses(tail))
     if len(found) > MAX_REPLICAS:
         raise ValueError(f"a Set has at most {MAX_REPLICAS} replicas, not {len(found)}")
-    return WantedSet(name, _span(span) if colon else None, found)
+    return WantedSet(name, tuple(map(_span, spans.split(","))) if colon else (), found)
 
 
 def check_wanted(wanted: Wanted) -> None:
@@ -94,7 +95,7 @@ def check_wanted(wanted: Wanted) -> None:
             raise WrongUsage(f"{what} {twice[0]} is given twice")
     if len(names) > 1:
         for one in wanted.sets:
-            if one.span is None:
+            if not one.spans:
                 raise WrongUsage(f"--set {one.name}:FIRST-LAST: with several Sets each needs them")
     for one in wanted.sets:
         _quorum(wanted, one)
@@ -113,7 +114,7 @@ def plan(wanted: Wanted, infos: Mapping[str, pb.InfoResponse]) -> Plan:
     except ValueError as error:
         raise NotDone(f"refused, nothing was written: {error}") from None
     spans = _spans(wanted.sets, cluster.layout.sections)
-    specs = [spec_of(wanted, one, (spans[one.name],), infos) for one in wanted.sets]
+    specs = [spec_of(wanted, one, spans[one.name], infos) for one in wanted.sets]
     return Plan(cluster, tuple(specs))
 
 
@@ -152,7 +153,7 @@ def is_what_stands(wanted: Wanted, entries: Mapping[str, bytes]) -> bool:
         return False
     everything = Range(0, cluster.layout.sections - 1)
     return all(
-        (one.span or everything,) == found[one.name].ranges
+        tuple(union(one.spans or [everything])) == found[one.name].ranges
         and set(one.addresses) == {replica.address for replica in found[one.name].replicas}
         and _quorum(wanted, one) == found[one.name].quorum
         for one in wanted.sets
@@ -237,11 +238,12 @@ def _unfit(one: WantedSet, infos: Mapping[str, pb.InfoResponse], adopt: bool) ->
     return wrong
 
 
-def _spans(sets: Sequence[WantedSet], sections: int) -> dict[str, Range]:
+def _spans(sets: Sequence[WantedSet], sections: int) -> dict[str, tuple[Range, ...]]:
     """Set -> its sections; raises WrongUsage unless each section is in one Set."""
-    spans = {one.name: one.span or Range(0, sections - 1) for one in sets}
+    spans = {one.name: one.spans or (Range(0, sections - 1),) for one in sets}
     expected, previous = 0, ""
-    for name, (first, last) in sorted(spans.items(), key=lambda item: item[1]):
+    parts = sorted((span, one.name) for one in sets for span in spans[one.name])
+    for (first, last), name in parts:
         if first > expected:
             raise WrongUsage(f"sections {expected}..{first - 1} are in no Set")
         if first < expected:
@@ -251,7 +253,7 @@ def _spans(sets: Sequence[WantedSet], sections: int) -> dict[str, Range]:
         raise WrongUsage(f"sections {expected}..{sections - 1} are in no Set")
     if expected > sections:
         raise WrongUsage(f"Set {previous} goes up to {expected - 1}, the last is {sections - 1}")
-    return spans
+    return {one.name: tuple(union(spans[one.name])) for one in sets}
 
 
 def spec_of(

@@ -129,7 +129,8 @@ def _held(found: Picture, name: str, revisions: Mapping[str, int]) -> Held:
         found.cluster,
         found.specs.get(name),
         found.assignments.get(name),
-        {key: revisions.get(key, 0) for key in keys},
+        {key: revisions.get(key, 0) for key in (*keys, *map(set_key, found.specs))},
+        tuple(spec for spec in found.specs.values() if spec.name != name),
     )
 
 

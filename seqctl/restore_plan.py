@@ -32,7 +32,7 @@ from clustermap.model import (
     set_key,
 )
 from clustermap.ranges import Range, shown
-from clustermap.spans import minus
+from clustermap.spans import minus, overlaps
 from seqctl.backup_file import Backup, Kept
 from seqctl.failures import NotDone, WrongUsage
 from seqsvr.v1 import store_pb2 as pb
@@ -44,12 +44,13 @@ MAX_EPOCH = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the map says now. revisions: of its three documents by key; 0: there is none."""
+    """What the map says now. revisions: of the documents that count by key; 0: there is none."""
 
     cluster: Cluster | None
     spec: SetSpec | None
     assignments: Assignments | None
     revisions: Mapping[str, int]
+    others: tuple[SetSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ def plan(
     cluster = _cluster(backup.cluster, held.cluster)
     ranges = held.spec.ranges if held.spec else kept.spec.ranges
     _check_covered(backup, ranges, held.spec)
+    _check_unowned(name, ranges, held.others)
     epoch = _epoch(backup, held)
     if epoch > MAX_EPOCH:
         raise NotDone("no epochs are left above those of the backup")
@@ -154,6 +156,17 @@ def _check_covered(backup: Backup, ranges: Sequence[Range], spec: SetSpec | None
             f"the map gives Set {spec.name} sections {shown(left)}, which no Set of the backup had:"
             " they came from another Set since. Take a backup that has them"
         )
+
+
+def _check_unowned(name: str, ranges: Sequence[Range], others: Sequence[SetSpec]) -> None:
+    """A Set that the map does not have any more may have given its sections to another."""
+    for other in others:
+        both = [Range(first, last) for *_, first, last in overlaps(ranges, other.ranges)]
+        if both:
+            raise NotDone(
+                f"refused, nothing was written: sections {shown(both)} are of Set {other.name} by"
+                f" now, and Set {name} would serve them, too. Restore {other.name}, if anything"
+            )
 
 
 def _epoch(backup: Backup, held: Held) -> int:

@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_create(args: argparse.Namespace) -> int:
     """0 if the Set is in the map."""
-    wanted = Wanted((WantedSet(args.name, None, tuple(args.replicas)),), args.r, args.w)
+    wanted = Wanted((WantedSet(args.name, (), tuple(args.replicas)),), args.r, args.w)
     check_wanted(wanted)
     return remote.run(args, lambda coordinator: _create(args, coordinator, wanted))
 

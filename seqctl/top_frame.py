@@ -64,7 +64,7 @@ def frame(seen: Seen, width: int, height: int | None) -> RenderableType:
     running = [job for job in seen.jobs if job["state"] not in ("done", "aborted")]
     wide = _is_wide(seen, width)
     rooms = _rooms(seen, len(problems), len(running), wide, height)
-    parts: list[RenderableType] = [*_head(seen, width)]
+    parts: list[RenderableType] = [*_head(seen, width)[:height]]
     parts += [_line(text, width, "bold red") for text in _cut(problems, rooms["problems"])]
     room = width - _REPLICA_CELLS
     tables: list[RenderableType] = []
@@ -100,8 +100,14 @@ def sparkline(values: Sequence[int]) -> str:
     return "".join(_BARS[min(len(_BARS) - 1, value * len(_BARS) // (top + 1))] for value in values)
 
 
+def plain(text: str) -> str:
+    """The same on one line: what others have written may be of several, or steer a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def short(address: str, room: int) -> str:
     """The same, with what does not fit left out before the port."""
+    address = plain(address)
     host, _, port = address.rpartition(":")
     over = len(address) - max(room, _LEAST)
     return address if over <= 0 else f"{host[: len(host) - over - 1]}…:{port}"
@@ -162,7 +168,7 @@ def _head(seen: Seen, width: int) -> list[RenderableType]:
     rate.append(f"{seen.per_second:,}", "bold")
     rate.append(" numbers/s ")
     rate.append(sparkline(seen.rates), "cyan")
-    leader = seen.report["leaders"].get("arbiter", "none")
+    leader = plain(seen.report["leaders"].get("arbiter", "none"))
     sections = f"{cluster['sections']:,} sections" if cluster else ""
     rest = f"  {sections}  arbiter {leader}  routes v{seen.report['route_version']}"
     rate.append(rest, "dim")
@@ -235,7 +241,7 @@ def _jobs(jobs: Sequence[dict[str, Any]], room: int) -> Table:
             _state(job["state"]),
             Text(part, "cyan"),
             Text(counts),
-            Text(job["note"]),
+            Text(plain(job["note"])),
         )
     return _closed(table, len(jobs) - room)
 
@@ -256,7 +262,8 @@ def _table(*headings: str) -> Table:
 
 def _closed(table: Table, left_out: int) -> Table:
     if left_out > 0:
-        table.caption = f"and {left_out} more"
+        text = f"and {left_out} more"
+        table.caption = Text(text, no_wrap=True, overflow="ellipsis")
         table.caption_justify = "left"
     return table
 
@@ -270,13 +277,13 @@ def _number(value: int | None) -> Text:
 
 
 def _cut(lines: Sequence[str], room: int) -> list[str]:
-    if len(lines) <= room:
-        return list(lines)
-    kept = max(0, room - 1)
+    if len(lines) <= room or not room:
+        return list(lines[:room])
+    kept = room - 1
     return [*lines[:kept], f"! and {len(lines) - kept} more problems: seqctl cluster status"]
 
 
 def _line(text: str, width: int, style: str) -> Text:
-    line = Text(text, style, no_wrap=True)
+    line = Text(plain(text), style, no_wrap=True)
     line.truncate(width, overflow="ellipsis")
     return line

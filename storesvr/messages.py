@@ -96,7 +96,7 @@ def stored_record(stored: pb.StoredRecord) -> tuple[Record, bytes]:
 
 
 def info_response(replica: Replica, now_ns: int) -> pb.InfoResponse:
-    identity = replica.identity
+    identity = replica.durable_identity
     return pb.InfoResponse(
         store_id=identity.store_id,
         cluster=identity.cluster,

@@ -32,6 +32,9 @@ Why each rule is as it is:
   has come back). Seal is refused below the promise, and below the owner's epoch, where it would not
   be one. Merging takes the greater seal and the greater owner_epoch: late or repeated copies of old
   records neither break a seal nor bring one back.
+* A version of the membership is in force for what is asked as soon as it is staged, but it is said
+  only once it is durable, and with it all that was staged before it: whoever hears of it may count
+  on this replica never again answering to an older one, nor acknowledging what was asked under it.
 * Anything corrupt takes the whole replica out of the quorum, for good: what else is wrong is
   unknown. It says so to whoever asks (NRW-2); Info, and reading what is sound, go on.
 """
@@ -69,13 +72,14 @@ class Replica:
 
     engine: loaded here; now_ns: boot instant; boot_grace_ns: 0 only where an exclusive lock proves
     that every earlier holder is dead, else at least max_ttl_ns; max_ttl_ns: longest lease granted.
+    identity: with the membership in force; durable_identity: with the one that may be told.
     """
 
     def __init__(
         self, engine: Engine, *, now_ns: int, boot_grace_ns: int = 0, max_ttl_ns: int = MAX_TTL_NS
     ) -> None:
         require(boot_grace_ns == 0 or boot_grace_ns >= max_ttl_ns, "boot grace covers every lease")
-        self.identity = engine.identity
+        self.identity = self.durable_identity = engine.identity
         self.bounds = Bounds(Layout(self.identity.section_size, self.identity.uid_limit))
         self.out_of_quorum = ""
         self._engine = engine
@@ -177,8 +181,10 @@ class Replica:
             record = self._records.get(section, read)
             if epoch < max(record.promised, record.owner_epoch):
                 refused[section] = max(record.promised, record.owner_epoch)
-            elif epoch > record.sealed:
-                self._stage(record, self._promised(record._replace(sealed=epoch), epoch))
+                continue
+            new = self._promised(record._replace(sealed=max(record.sealed, epoch)), epoch)
+            if new != record:  # the seal may have come before, by a copy, and the promise not
+                self._stage(record, new)
         return refused
 
     def put_at_least(
@@ -241,6 +247,7 @@ class Replica:
         """What `take_staged` gave is durable."""
         require(self._committing, "a commit was taken before it ended")
         self._committing = self._adopting = False
+        self.durable_identity = self.identity
         self._known.update(self._records)
         self._records.clear()
         self._snapshots.clear()

@@ -310,6 +310,7 @@ class StoreService:
             outcome = "ok"
         except ReplicaFailed as error:
             outcome = error.reason
+            error.membership = min(error.membership, self._replica.durable_identity.membership)
             raise
         finally:
             self.metrics.requests.labels(rpc, outcome).inc()

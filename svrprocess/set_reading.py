@@ -22,6 +22,7 @@ from seqsvr.v1 import store_pb2 as pb
 from svrprocess.store_client import GrpcReplica
 
 WINDOW = 512
+MAX_WIDE = 1024
 PAUSE_S = 0.005
 TRIES = 4
 _RETRY_S = 0.3
@@ -37,6 +38,11 @@ def windows(ranges: Iterable[Range], width: int = WINDOW) -> list[Range]:
         for first, last in ranges
         for start in range(first, last + 1, width)
     ]
+
+
+def wide_windows(ranges: Sequence[Range]) -> list[Range]:
+    """The same of ranges that hold few records or none, at most MAX_WIDE and one for each range."""
+    return windows(ranges, max(WINDOW, sum(span.sections for span in ranges) // MAX_WIDE))
 
 
 def combined(found: Iterable[Mapping[int, pb.StoredRecord]]) -> Records:

@@ -87,7 +87,7 @@ async def three_processes(folder: Path) -> AsyncIterator[tuple[Box, list[Store]]
                 replace(named, store_id=known)
                 for named, known in zip(box.spec.replicas, ids, strict=True)
             )
-            box.spec = replace(box.spec, replicas=replicas)
+            box.spec, box.replicas = replace(box.spec, replicas=replicas), list(replicas)
             await box.coordinator.transact({}, box.blank_map())
             box.stores = wires  # type: ignore[assignment]
             box.durable = lambda section: SEQ_LIMIT  # type: ignore[method-assign]

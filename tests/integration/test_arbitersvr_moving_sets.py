@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,8 @@ from clustermap.errors import ReplicaFailed
 from clustermap.jobs import State, job_key
 from clustermap.model import Assignments, assignments_key, set_key
 from clustermap.ranges import Range
-from two_sets import TwoSets, open_two_sets
+from storesvr.service import StoreService
+from two_sets import PATIENCE_S, TwoSets, open_two_sets
 
 
 @pytest.fixture
@@ -104,6 +107,67 @@ async def test_an_abort_with_undo_brings_back_what_was_already_moved(box: TwoSet
         await box.all_served()
         await box.verify()
         assert (await box.spec("a")).ranges == (Range(4, 7),)
+
+
+@pytest.mark.parametrize("method", ["fence", "seal", "put_at_least"])
+async def test_a_paused_move_leaves_no_section_unserved_and_begins_no_other(
+    box: TwoSets, method: str
+) -> None:
+    stopped = asyncio.Event()
+
+    def before(asked: str, _: object) -> None:
+        if asked == method:
+            stopped.set()
+            raise ReplicaFailed("UNREACHABLE", "by order of the test")
+
+    async with box.arbiter(), box.callers(dense=True):
+        await box.all_served()
+        for name in ("a:1", "a:2", "b:1", "b:2"):
+            box.doors[name].before = before
+        await box.move("a", "b", 0, 7, chunk=3)
+        await stopped.wait()
+        await box.say(State.PAUSED)
+        for opened in box.doors.values():
+            opened.before = lambda method, request: None
+        await box.all_served()
+        await asyncio.sleep(0.5)
+        assert (await box.spec("b")).ranges == (Range(0, 2),)
+        assert (await box.job()).state is State.PAUSED
+        await box.say(State.RUNNING)
+        assert (await box.ended()).state is State.DONE
+        await box.all_served()
+        await box.verify()
+
+
+@pytest.mark.parametrize(("undo", "with_b"), [(True, ()), (False, (Range(0, 3),))])
+async def test_a_move_can_be_aborted_while_its_target_cannot_win_what_it_was_given(
+    box: TwoSets, monkeypatch: pytest.MonkeyPatch, undo: bool, with_b: tuple[Range, ...]
+) -> None:
+    """Its nodes are cut off, say. The abort is the remedy, so it must not wait for them."""
+
+    async with box.arbiter():
+        await box.all_served()
+        for store in box.stores["b"][:2]:
+            monkeypatch.setattr(store, "fence", partial(door, store))
+        await box.move("a", "b", 0, 7, chunk=4)
+        async with asyncio.timeout(PATIENCE_S):
+            while (await box.spec("b")).ranges != (Range(0, 3),):
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.2)
+        assert (await box.job()).state is State.RUNNING
+        await box.say(State.ABORTING, undo=undo)
+        assert (await box.ended()).state is State.ABORTED
+        assert (await box.spec("b")).ranges == with_b
+        monkeypatch.undo()
+        await box.all_served()
+        await box.verify()
+
+
+async def door(store: StoreService, request: Any) -> Any:
+    """Nobody's fence but a job's gets through."""
+    if not request.through_seal:
+        raise ReplicaFailed("UNREACHABLE", "by order of the test")
+    return await StoreService.fence(store, request)
 
 
 async def test_sections_of_an_owner_that_died_are_moved_once_its_lease_is_over(

@@ -25,7 +25,7 @@ from clustermap.model import (
 from clustermap.ranges import Range
 from seqsvr.v1 import store_pb2 as pb
 from some_stores import SECTIONS, Stores
-from storesvr_world import raising, scan
+from storesvr_world import fence, raising, scan
 
 KEY, NAME = job_key("j"), "set-0"
 
@@ -145,6 +145,34 @@ async def test_a_replica_is_replaced_by_one_arbiter_after_the_other(
     assert {one.membership for one in counted[1:4]} == {3}
 
 
+async def test_newcomers_refuse_what_was_refused_of_sections_that_have_gone_to_another_set_fence_1(
+    changed: Changed,
+) -> None:
+    """Else an owner of before, which woke up and has heard of the new replicas but not of the move,
+    would serve and raise beside the one in the other Set; and so would one of a wrong map."""
+    old, new = changed.stores.services[:3], changed.stores.services[3:]
+    for service in old:
+        await service.raise_max(raising(0xA1, (20, 5, 1000)))
+        request = scan(0, 0)
+        sealing = pb.SealRequest(header=request.header, entries=[pb.SealEntry(section=20, epoch=9)])
+        assert not (await service.seal(sealing)).refused
+    spec = await changed.spec()
+    await changed.world.put({set_key(NAME): replace(spec, ranges=(Range(0, 19),)).to_json()})
+    await changed.ask((2, 3, 4))
+    changed.world.arbiter(kinds={"reform": Forgetful()})
+    assert (await changed.ended()).state is State.DONE
+    for service in new:
+        late, wrong = raising(0xA1, (20, 5, 2000)), fence(20, 20, 100)
+        late.header.membership = wrong.header.membership = 3
+        assert [one.epoch for one in (await service.raise_max(late)).refused] == [9]
+        assert list((await service.fence(wrong)).granted) == [False]
+    assert (await changed.job()).reform == replace(
+        Reform(NAME, tuple(changed.replicas[i] for i in (2, 3, 4)), 2, 2),
+        copied=20,
+        leaving=changed.replicas[:2],
+    )
+
+
 @pytest.mark.parametrize("new", [(0, 1, 2, 3, 4), (0, 1), (0,)])
 async def test_a_set_grows_and_shrinks(changed: Changed, new: tuple[int, ...]) -> None:
     await changed.ask(new)
@@ -193,6 +221,24 @@ async def test_an_abort_of_the_joint_version_goes_back_to_the_old_ones(changed: 
     identities = [service.identity for service in changed.stores.services]
     assert {one.membership for one in identities[:3]} == {3}
     assert identities[3].retired
+
+
+@pytest.mark.parametrize("new", [(0, 1), (0, 1, 3)])
+async def test_a_map_that_is_older_than_the_memberships_of_its_stores_is_not_built_upon_seq_2(
+    changed: Changed, new: tuple[int, ...]
+) -> None:
+    """All of the Set was replaced, the old stores were not there to be told; then the map was
+    restored. They would count themselves for the joint version of then, and begin from old
+    numbers."""
+    before = await changed.spec()
+    for replica, service in zip(changed.replicas[:3], changed.stores.services[:3], strict=True):
+        header = pb.StoreHeader(cluster="c1", set=NAME, membership=2)
+        await service.adopt(pb.AdoptRequest(header=header, store_id=replica.store_id))
+    await changed.ask(new)
+    changed.world.arbiter(kinds={"reform": Forgetful()})
+    job = await changed.ended()
+    assert job.state is State.FAILED and "the map is behind it" in job.note
+    assert replace(await changed.spec(), learners=()) == before
 
 
 async def test_a_store_of_another_set_is_no_newcomer(changed: Changed) -> None:

@@ -19,7 +19,9 @@ from processes import free_port
 from seqctl.cluster import initialise, survey
 from seqctl.cluster_plan import Wanted, wanted_set
 from seqctl.failures import NotDone
+from seqsvr.v1 import store_pb2 as pb
 from some_stores import SECTIONS, Stores
+from storesvr_world import HEADER
 
 TIMEOUT_S = 10.0
 
@@ -103,6 +105,77 @@ async def test_a_blank_store_beside_used_ones_is_never_adopted(
     blank = await stores.add("store-9")
     stores.addresses[2] = blank
     assert f"{blank} is blank" in await refusal(coordinator, stores.wanted(adopt=True))
+
+
+async def two_sets(stores: Stores, split: tuple[str, str]) -> Wanted:
+    """Set set-0 of three stores has had sections 0..4 and been given numbers, set-1 is blank."""
+    if len(stores.addresses) == 3:
+        await stores.use()
+    while len(stores.addresses) < 6:
+        await stores.add(f"store-{len(stores.addresses)}", "set-1")
+    parts = (stores.addresses[:3], stores.addresses[3:])
+    sets = (f"set-{i}:{split[i]}={','.join(parts[i])}" for i in range(2))
+    return Wanted(tuple(map(wanted_set, sets)), adopt=True)
+
+
+async def sealed(stores: Stores, first: int, last: int, *, at: int = 3) -> None:
+    """As a move leaves the sections behind, at so many of the three."""
+    for service in stores.services[:at]:
+        entries = [pb.SealEntry(section=s, epoch=5) for s in range(first, last + 1)]
+        await service.seal(pb.SealRequest(header=HEADER, entries=entries))
+
+
+async def brought(stores: Stores, first: int, last: int, max_seq: int = 10) -> None:
+    records = [
+        pb.StoredRecord(
+            section=s, promised=5, max_seq=max_seq, owner_epoch=5, owner=0x1D, released=True
+        )
+        for s in range(first, last + 1)
+    ]
+    header = pb.StoreHeader(cluster="c1", set="set-1", membership=1)
+    request = pb.PutAtLeastRequest(header=header, records=records, with_promises=True)
+    for service in stores.services[3:]:
+        await service.put_at_least(request)
+
+
+async def test_sections_that_one_set_holds_are_not_adopted_by_another_seq_2(
+    stores: Stores, coordinator: Coordinator
+) -> None:
+    """The other one is blank there, and would hand out 1, 2, 3 once more."""
+    wrong = await two_sets(stores, ("0-1,5-29", "2-4"))
+    said = await refusal(coordinator, wrong)
+    assert "Set set-0 holds sections 2..4, which Set set-1 is to have" in said
+    wanted = await two_sets(stores, ("0-4,10-29", "5-9"))
+    assert await initialise(coordinator, wanted, TIMEOUT_S) is not None
+
+
+async def test_moved_sections_are_adopted_only_by_the_set_that_has_them_now_seq_2(
+    stores: Stores, coordinator: Coordinator
+) -> None:
+    """Sealed and brought nowhere yet, sealed at too few, moved, and gone on since."""
+    right = await two_sets(stores, ("0-1,5-29", "2-4"))
+    old = await two_sets(stores, ("0-4,10-29", "5-9"))
+    await sealed(stores, 2, 4)
+    held = "Set set-0 holds sections 2..4, which Set set-1 is to have"
+    assert held in await refusal(coordinator, right)
+    await brought(stores, 2, 4, max_seq=9)
+    assert held in await refusal(coordinator, right)
+    await brought(stores, 2, 4)
+    assert "Set set-1 holds sections 2..4" in await refusal(coordinator, old)
+    await brought(stores, 2, 4, max_seq=70)
+    assert "Set set-1 holds sections 2..4" in await refusal(coordinator, old)
+    assert await initialise(coordinator, right, TIMEOUT_S) is not None
+
+
+async def test_sections_sealed_at_too_few_replicas_are_still_held(
+    stores: Stores, coordinator: Coordinator
+) -> None:
+    right = await two_sets(stores, ("0-1,5-29", "2-4"))
+    await brought(stores, 2, 4)
+    await sealed(stores, 2, 4, at=1)
+    assert "Set set-0 holds sections 2..4" in await refusal(coordinator, right)
+    await sealed(stores, 2, 4, at=2)
+    assert await initialise(coordinator, right, TIMEOUT_S) is not None
 
 
 async def test_init_names_the_replica_that_does_not_answer(

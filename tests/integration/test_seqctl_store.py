@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from etcd_servers import EtcdServers
 from processes import free_port, seqctl
+from seqsvr.v1 import store_pb2 as pb
+from seqsvr.v1 import store_pb2_grpc
 from some_stores.running import RunningStores
 from storesvr.compacting import compact
 
@@ -47,6 +50,21 @@ def test_stores_are_listed_scrubbed_and_repaired(stores: RunningStores, etcd: st
     stores.processes[1].wait()
     assert not said("scrub", "--etcd", etcd, "--timeout", "0.5", code=1)["well"]
     assert said("list", "--etcd", etcd)["stores"][1]["state"].startswith("no answer")
+
+
+def test_a_replica_that_is_behind_is_found_and_repaired(stores: RunningStores, etcd: str) -> None:
+    header = pb.StoreHeader(cluster="c1", set="set-0", membership=1)
+    entries = [pb.RaiseEntry(section=section, epoch=3, max_seq=70) for section in (4, 5)]
+    request = pb.RaiseRequest(header=header, incarnation=9, entries=entries)
+    for address in stores.addresses[:2]:  # W of three: acknowledged, and the third has missed it
+        with grpc.insecure_channel(address) as channel:
+            store_pb2_grpc.StoreStub(channel).Raise(request, timeout=10)  # type: ignore[no-untyped-call]
+    scrubbed = said("scrub", "--etcd", etcd, code=1)
+    assert not scrubbed["well"]
+    said("repair", "--etcd", etcd, "--dry-run", code=1)
+    assert not said("scrub", "--etcd", etcd, code=1)["well"], "a dry run changes nothing"
+    said("repair", "--etcd", etcd)
+    assert said("scrub", "--etcd", etcd)["well"]
 
 
 def test_a_change_of_replicas_is_shown_written_paused_and_taken_back(

@@ -304,8 +304,26 @@ async def test_what_waits_for_the_disk_is_refused_if_another_membership_came_bef
     world.engine.gate.set()
     await asyncio.gather(stuck, adopted)
     failed = await refused(late)
-    assert (failed.reason, failed.membership) == ("MEMBERSHIP", 2)
+    assert (failed.reason, failed.membership) == ("MEMBERSHIP", 1)  # 2 was not durable just then
     assert world.disk.identity.membership == 2
+    assert (await refused(world.service.renew(renew(A)))).membership == 2
+
+
+async def test_a_membership_is_said_by_nobody_before_it_is_durable(world: World) -> None:
+    """Rules 1 and 2: who counts on a replica that says so must be able to, also after a crash; and
+    what was staged before is acknowledged, but not to be read until then."""
+    world.engine.gate.clear()
+    world.engine.entered.clear()
+    adopting = asyncio.create_task(world.service.adopt(adopt(2)))
+    await asyncio.to_thread(world.engine.entered.wait, WAIT_S)
+    assert (await world.service.info(pb.InfoRequest())).membership == 1
+    for refusing in (world.service.renew(renew(A)), world.service.scan(scan(0, 0))):
+        failed = await refused(refusing)
+        assert (failed.reason, failed.membership) == ("MEMBERSHIP", 1)
+    assert world.disk.identity.membership == 1
+    world.engine.gate.set()
+    await adopting
+    assert (await world.service.info(pb.InfoRequest())).membership == 2
     assert (await refused(world.service.renew(renew(A)))).membership == 2
 
 

@@ -32,6 +32,7 @@ from clustermap.model import (
     routing_table,
 )
 from clustermap.nodes import MAX_HOT, Load, Node
+from clustermap.orders import Orders, Pin
 from clustermap.ranges import SECTION_MAX, Range
 from clustermap.spans import union
 
@@ -111,13 +112,21 @@ def jobs(draw: st.DrawFn) -> Job:
     return Job(*head, move=move)
 
 
+@st.composite
+def orders(draw: st.DrawFn) -> Orders:
+    addresses = TEXTS.filter(bool)
+    drained = tuple(sorted(draw(st.sets(addresses, max_size=3))))
+    pins = tuple(Pin(*span, draw(addresses), draw(st.booleans())) for span in draw(spans()))
+    return Orders(draw(NAMES), drained, pins, draw(st.booleans()))
+
+
 HOT = st.lists(st.tuples(SECTIONS, COUNTS), max_size=4).map(tuple)
 LOADS = st.builds(Load, COUNTS, HOT, COUNTS, COUNTS, COUNTS)
 NODES = st.builds(Node, IDS, TEXTS, NAMES, st.booleans(), st.booleans(), LOADS)
 CLUSTERS = st.builds(
     Cluster, NAMES, st.integers(1, 2**32), st.integers(1, 2**63), st.integers(1, 2**63 - 1)
 )
-DOCUMENTS = st.one_of(assignments(), sets(), NODES, CLUSTERS, jobs())
+DOCUMENTS = st.one_of(assignments(), sets(), NODES, CLUSTERS, jobs(), orders())
 
 
 @settings(max_examples=200)
@@ -164,7 +173,7 @@ def test_ranges_of_a_set_rise_and_do_not_touch_or_are_refused(drawn: list[tuple[
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_by_every_reader(raw: bytes) -> None:
-    for kind in (Assignments, SetSpec, Node, Cluster, Job):
+    for kind in (Assignments, SetSpec, Node, Cluster, Job, Orders):
         with pytest.raises(MapCorrupt, match="map document"):
             kind.from_json(raw)
 

@@ -1,6 +1,6 @@
 """Checkers where the membership changes, beside every quorum there is, looked through."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from itertools import combinations, product
 from typing import Any
 
@@ -41,7 +41,7 @@ def knowing(known: Mapping[Any, int], value: int) -> set[Any]:
 
 @given(memberships(), values, small)
 def test_a_value_is_reached_where_some_quorum_has_it(
-    membership: Membership, known: dict[str, int], value: int
+    membership: Membership, known: dict[Hashable, int], value: int
 ) -> None:
     who = knowing(known, value)
     some = any(quorum <= who for quorum in quorums(membership.write))
@@ -50,7 +50,7 @@ def test_a_value_is_reached_where_some_quorum_has_it(
 
 @given(memberships(), values, small)
 def test_a_value_is_found_where_no_quorum_misses_it(
-    membership: Membership, known: dict[str, int], value: int
+    membership: Membership, known: dict[Hashable, int], value: int
 ) -> None:
     who = knowing(known, value)
     everybody = all(quorum & who for quorum in quorums(membership.read))
@@ -58,7 +58,7 @@ def test_a_value_is_found_where_no_quorum_misses_it(
 
 
 @given(memberships(), values)
-def test_what_is_reached_is_found(membership: Membership, known: dict[str, int]) -> None:
+def test_what_is_reached_is_found(membership: Membership, known: dict[Hashable, int]) -> None:
     assert membership.found(known) >= membership.reached(known)
 
 
@@ -95,7 +95,7 @@ def test_a_number_is_covered_under_some_version_and_found_under_the_newest(
 
 @given(memberships(), values, small)
 def test_a_raise_counts_where_w_of_each_half_have_it(
-    membership: Membership, known: dict[str, int], value: int
+    membership: Membership, known: dict[Hashable, int], value: int
 ) -> None:
     checker = NeverFalls(n=3, w=2)
     for at_ns, (name, has) in enumerate(known.items()):

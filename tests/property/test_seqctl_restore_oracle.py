@@ -106,6 +106,21 @@ def test_sections_that_the_backup_does_not_cover_are_never_restored(backup: Back
         plan(alone, "two", held, NEW, 1, 1)
 
 
+@given(backups(), st.integers(0, SECTIONS - 1), st.booleans())
+def test_a_set_that_the_map_has_no_more_is_not_restored_over_another_one_lease_1(
+    backup: Backup, section: int, empty: bool
+) -> None:
+    """It was retired once its sections had gone there: two Sets would serve them."""
+    ranges = () if empty else (Range(section, section),)
+    held = Held(CLUSTER, None, None, {}, (SetSpec("three", ranges, NEW, 2, 2),))
+    kept = backup.sets["two"].spec
+    if empty or section < kept.ranges[0].first:
+        assert plan(backup, "two", held, NEW, 1, 1).spec.ranges == kept.ranges
+        return
+    with pytest.raises(NotDone, match=rf"sections {section}\.\.{section} are of Set three"):
+        plan(backup, "two", held, NEW, 1, 1)
+
+
 def written(backup: Backup, path: Path) -> str:
     with Writer(path) as writer:
         writer.begin(backup.cluster, "me")

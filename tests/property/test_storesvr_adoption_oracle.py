@@ -1,50 +1,104 @@
-"""What a replica may adopt, in whatever order it is told. Rules 1 and 2 of membership.py."""
+"""Which memberships a replica takes over, and whom it answers, against a table. NRW-1.
 
-from hypothesis import given
+clustermap/membership.py rests on it: a replica's version never falls, and a learner is counted only
+by an Adopt at its own version. That it is durable, and that boot grace begins anew, is found out by
+the machine of test_storesvr_replica_machine.py.
+"""
+
+from itertools import product
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clustermap.errors import ReplicaFailed
 from storesvr.adoption import adopted, check_membership
 from storesvr.port import Identity
 
-NEW = Identity("c", "s", "r", 10, 95, 1, 5)
-ADOPTS = st.tuples(st.integers(1, 5), st.sampled_from(["counted", "learning", "retired"]))
+COUNTED, LEARNING, RETIRED = (False, False), (True, False), (False, True)
+STANDINGS = (COUNTED, LEARNING, RETIRED)
+HERE = {
+    (COUNTED, COUNTED): "always",
+    (COUNTED, LEARNING): "blank",
+    (COUNTED, RETIRED): "never",
+    (LEARNING, COUNTED): "always",
+    (LEARNING, LEARNING): "always",
+    (LEARNING, RETIRED): "never",
+    (RETIRED, COUNTED): "never",
+    (RETIRED, LEARNING): "always",
+    (RETIRED, RETIRED): "always",
+}
+"""At the version that it has: from, to -> when."""
+LATER = set(product(STANDINGS, STANDINGS)) - {(LEARNING, COUNTED)}
+STORE = 7
 
 
-@given(st.lists(ADOPTS, max_size=12))
-def test_versions_only_rise_and_a_learner_is_counted_only_at_its_own(
-    told: list[tuple[int, str]],
+def identity(version: int, standing: tuple[bool, bool], store: int = STORE) -> Identity:
+    return Identity("c", "set-0", "store-0", 10, 40, version, store, *standing)
+
+
+def allowed(ours: Identity, wanted: Identity, blank: bool) -> bool:
+    way = (ours.learning, ours.retired), (wanted.learning, wanted.retired)
+    if wanted.membership > ours.membership:
+        return way in LATER
+    when = HERE[way] if wanted.membership == ours.membership else "never"
+    return when == "always" or (when == "blank" and blank)
+
+
+versions = st.one_of(st.integers(1, 4), st.integers(2**64 - 3, 2**64 - 1))
+standings = st.sampled_from(STANDINGS)
+
+
+@settings(max_examples=500)
+@given(versions, st.integers(-1, 2), standings, standings, st.booleans())
+def test_what_is_adopted_is_what_the_table_says(
+    version: int,
+    step: int,
+    before: tuple[bool, bool],
+    after: tuple[bool, bool],
+    blank: bool,
 ) -> None:
-    ours = NEW
-    for version, standing in told:
-        wanted = ours._replace(
-            membership=version, learning=standing == "learning", retired=standing == "retired"
-        )
-        try:
-            new = adopted(ours, wanted, blank=False)
-        except ReplicaFailed as failed:
-            assert failed.membership == ours.membership
-            continue
-        assert new == wanted
-        assert new.membership >= ours.membership
-        if ours.learning and not (new.learning or new.retired):
-            assert new.membership == ours.membership
-        if not (ours.learning or ours.retired) and new.membership == ours.membership:
-            assert new == ours, "a member stays one for as long as its version"
-        ours = new
+    ours, wanted = identity(version, before), identity(version + step, after)
+    told = answer(ours, wanted, blank)
+    if not 1 <= version + step < 2**64:
+        assert told == "MALFORMED"
+        return
+    assert wanted.membership >= ours.membership or told != wanted
+    assert not (ours.learning and after == COUNTED and told == wanted and step), "was it filled?"
+    if allowed(ours, wanted, blank):
+        assert told == wanted
+        assert answer(wanted, wanted, blank) == wanted, "an answer that was lost is asked for again"
+    else:
+        assert told == "MEMBERSHIP"
 
 
-@given(ADOPTS, st.integers(1, 5))
-def test_a_request_is_counted_by_members_of_its_own_version_only(
-    adopt: tuple[int, str], version: int
+def answer(ours: Identity, wanted: Identity, blank: bool) -> Identity | str:
+    try:
+        return adopted(ours, wanted, blank=blank)
+    except ReplicaFailed as error:
+        assert error.reason != "MEMBERSHIP" or error.membership == ours.membership
+        return error.reason
+
+
+@given(versions, versions, standings, st.booleans(), st.integers(0, 9))
+def test_what_is_for_another_store_or_says_two_things_is_refused_first(
+    version: int, wanted: int, standing: tuple[bool, bool], blank: bool, store: int
 ) -> None:
-    own, standing = adopt
-    learning, retired = standing == "learning", standing == "retired"
-    ours = NEW._replace(membership=own, learning=learning, retired=retired)
-    for counting in (True, False):
-        answered = own == version and not retired and not (counting and learning)
-        try:
-            check_membership(ours, version, counting=counting)
-            assert answered
-        except ReplicaFailed:
-            assert not answered
+    ours = identity(version, standing)
+    if store != STORE:
+        assert answer(ours, identity(wanted, standing, store), blank) == "FOREIGN"
+    assert answer(ours, identity(wanted, (True, True)), blank) == "MALFORMED"
+
+
+@given(versions, st.integers(-2, 2), standings, st.booleans())
+def test_only_requests_of_its_version_are_answered_and_no_learner_is_counted(
+    version: int, step: int, standing: tuple[bool, bool], counting: bool
+) -> None:
+    try:
+        check_membership(identity(version, standing), version + step, counting=counting)
+        told = ""
+    except ReplicaFailed as error:
+        told = error.reason
+    if step or standing == RETIRED:
+        assert told == "MEMBERSHIP"
+    else:
+        assert told == ("LEARNING" if counting and standing == LEARNING else "")

@@ -183,10 +183,10 @@ class TwoSets:
     # -- jobs
 
     async def move(
-        self, source: str, target: str, first: int, last: int, *, name: str = "j", **more: Any
+        self, source: str, target: str, first: int, last: int, *, name: str = "j", chunk: int = 1024
     ) -> None:
         """Start a job."""
-        move = Move(source, target, (Range(first, last),), secrets.randbits(63) + 1, 1024, **more)
+        move = Move(source, target, (Range(first, last),), secrets.randbits(63) + 1, chunk)
         job = Job(name, State.RUNNING, "ann", 1, move=move)
         assert await self.coordinator.transact({}, {job_key(name): job.to_json()})
 

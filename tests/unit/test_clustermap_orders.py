@@ -3,46 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from clustermap.errors import MapCorrupt
 from clustermap.nodes import Node
 from clustermap.orders import Orders, Pin
 
 NODES = tuple(Node(i, f"n:{i}", "s") for i in (1, 2, 3))
-
-
-@st.composite
-def orders(draw: st.DrawFn) -> Orders:
-    found = Orders("s", balance=draw(st.booleans()))
-    for address in draw(st.lists(st.sampled_from(["a:1", "b:2", "c:3"]))):
-        found = found.draining(address)
-    for first, more, alone in draw(
-        st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9), st.booleans()), max_size=8)
-    ):
-        found = found.pinning(Pin(first, first + more, "a:1", alone))
-    return found
-
-
-@given(orders())
-def test_orders_come_back_as_they_were(found: Orders) -> None:
-    assert Orders.from_json(found.to_json()) == found
-
-
-@given(orders(), st.integers(0, 39), st.integers(0, 9))
-def test_pins_are_what_a_table_of_sections_would_say(found: Orders, first: int, more: int) -> None:
-    table = {s: pin.address for pin in found.pins for s in range(pin.first, pin.last + 1)}
-    pin = Pin(first, first + more, "z:9")
-    span = range(first, first + more + 1)
-    assert _table(found.pinning(pin)) == table | dict.fromkeys(span, "z:9")
-    assert _table(found.unpinning(first, first + more)) == {
-        section: address for section, address in table.items() if section not in span
-    }
-
-
-def _table(found: Orders) -> dict[int, str]:
-    return {s: pin.address for pin in found.pins for s in range(pin.first, pin.last + 1)}
 
 
 def test_orders_that_order_nothing_are_blank() -> None:

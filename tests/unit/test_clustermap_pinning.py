@@ -2,9 +2,6 @@
 
 from dataclasses import replace
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from clustermap.model import Assignments, Replica, SetSpec
 from clustermap.nodes import Load, Node
 from clustermap.orders import Pin
@@ -130,29 +127,6 @@ def test_a_section_far_hotter_than_the_rest_ends_up_nearly_alone_without_a_pin()
         for node in nodes:
             document = hand_over(document, [Range(0, SECTIONS - 1)], node.incarnation)
     assert owners(document).count(1) == 1
-
-
-@given(
-    st.lists(st.integers(0, 3), min_size=SECTIONS, max_size=SECTIONS),
-    st.lists(st.tuples(st.integers(0, 19), st.integers(1, 4), st.booleans()), max_size=4),
-)
-def test_wherever_sections_are_plans_with_pins_come_to_rest_as_they_say(
-    before: list[int], wanted: list[tuple[int, int, bool]]
-) -> None:
-    document = Assignments("s")
-    for section, owner in enumerate(before):
-        if owner:
-            document = reassign(document, section, section, NODES[owner - 1])
-    by_section = {section: (key, alone) for section, key, alone in wanted}
-    pins = [Pin(s, s, f"n:{key}", alone) for s, (key, alone) in sorted(by_section.items())]
-    alone = {int(pin.address[2:]) for pin in pins if pin.alone} & {1, 2, 3}
-    after = owners(settled(document, *pins))
-    assert 0 not in after
-    for section, (key, _) in by_section.items():
-        assert key > 3 or after[section] == key
-    if alone != {1, 2, 3}:
-        for section, owner in enumerate(after):
-            assert owner not in alone or by_section.get(section, (0,))[0] == owner
 
 
 def test_who_is_busy_with_what_is_pinned_is_given_nothing_for_balance() -> None:

@@ -78,6 +78,7 @@ def test_quorum_sizes_and_the_limit_of_numbers_may_be_given() -> None:
         "set-0:5-4=a:1",
         "set-0:-1-4=a:1",
         "set-0:a-b=a:1",
+        "set-0:1-2,=a:1",
         "set-0=" + ",".join(f"h:{n}" for n in range(1, 17)),
     ],
 )
@@ -161,6 +162,18 @@ def test_several_sets_share_the_sections() -> None:
     ]
 
 
+def test_a_set_may_have_several_ranges() -> None:
+    asked, said = two_sets(("10-14,20-29", "0-9,15-19"))
+    made = plan(asked, said)
+    assert [spec.ranges for spec in made.specs] == [
+        (Range(10, 14), Range(20, 29)),
+        (Range(0, 9), Range(15, 19)),
+    ]
+    assert is_what_stands(asked, made.puts())
+    asked, said = two_sets(("10-14,15-29", "0-9"))
+    assert plan(asked, said).specs[0].ranges == (Range(10, 29),)
+
+
 @pytest.mark.parametrize(
     ("spans", "named"),
     [
@@ -168,6 +181,7 @@ def test_several_sets_share_the_sections() -> None:
         (("1-9", "10-29"), "sections 0..0 are in no Set"),
         (("0-9", "10-28"), "sections 29..29 are in no Set"),
         (("0-9", "9-29"), "section 9 is in both Set a and Set b"),
+        (("0-9,5-6", "10-29"), "section 5 is in both Set a and Set a"),
         (("0-29", "3-4"), "section 3 is in both Set a and Set b"),
         (("0-9", "10-30"), "Set b goes up to 30, the last is 29"),
     ],

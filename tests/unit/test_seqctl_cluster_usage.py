@@ -11,7 +11,7 @@ from seqctl.__main__ import main
         ((), "SUBCOMMAND"),
         (("status",), "--etcd is missing (or SEQSVR_ETCD)"),
         (("init", "--etcd", "a:1"), "--set"),
-        (("init", "--etcd", "a:1", "--set", "set-0"), "NAME[:FIRST-LAST]=HOST:PORT"),
+        (("init", "--etcd", "a:1", "--set", "set-0"), "NAME[:FIRST-LAST[,...]]=HOST:PORT"),
         (("init", "--etcd", "a:1", "--set", "set-0=a:1,b:1", "-r", "1", "-w", "1"), "R + W"),
         (("init", "--etcd", "nowhere", "--set", "set-0=a:1"), "nowhere"),
         (("status", "--etcd", "a:1", "--etcd-prefix", "x"), "prefix"),

@@ -4,10 +4,13 @@ import argparse
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from seqctl.__main__ import _OTHERS, _parser
+
+ROOT = Path(__file__).parents[2]
 
 Found = tuple[tuple[str, ...], argparse.ArgumentParser]
 
@@ -48,3 +51,21 @@ def test_a_command_shows_an_example_that_it_would_take(
 def test_no_command_is_missed() -> None:
     paths = {path for path, _ in every_command()}
     assert {("next",), ("up",), ("cluster", "init"), ("audit",)} <= paths
+
+
+def test_every_command_is_run_by_a_test() -> None:
+    """As words of a call in a test, or in README's part for operators, which a test follows."""
+    folders = ("integration", "e2e", "e2e/operators", "real_cluster", "processes")
+    files = [path for folder in folders for path in (ROOT / "tests" / folder).glob("*.py")]
+    texts = {path.stem: path.read_text() for path in files}
+    readme = (ROOT / "README.md").read_text()
+    missed = []
+    for path, _ in every_command():
+        words = re.compile(r",\s*".join(f'"{word}"' for word in path))
+        typed = f"$ seqctl {' '.join(path)} "
+        # The tests of one group may have a short way of saying what comes after its name.
+        own = texts.get(f"test_seqctl_{path[0]}", "") if path[1:] else ""
+        found = any(map(words.search, texts.values())) or f'"{path[-1]}"' in own
+        if not found and typed not in readme:
+            missed.append(" ".join(path))
+    assert not missed

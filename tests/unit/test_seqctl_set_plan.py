@@ -20,7 +20,7 @@ from seqsvr.v1 import store_pb2 as pb
 WHERE = ("s:4", "s:5", "s:6")
 A = SetSpec("a", (Range(0, 29),), (Replica("store-0", "s:1", 1),), 1, 1)
 EMPTY = SetSpec("b", (), (Replica("store-0", "s:2", 2),), 1, 1)
-WANTED = Wanted((WantedSet("new", None, WHERE),))
+WANTED = Wanted((WantedSet("new", (), WHERE),))
 
 
 def seen(

@@ -191,3 +191,12 @@ def test_a_bar_is_full_where_it_is_all() -> None:
     assert bar(1.0) == "██████████"
     assert bar(0.0) == "··········"
     assert bar(7.0) == bar(1.0)
+
+
+def test_text_of_several_lines_takes_one_and_steers_no_terminal() -> None:
+    what = seen(jobs=1, problems=1)
+    what.jobs[0]["note"] = "one\ntwo\x1b[2J"
+    what.report["problems"][0] = "three\r\nfour"
+    lines = drawn(what, 100, 30)
+    assert any("one two [2J" in line for line in lines)
+    assert "! three  four" in lines

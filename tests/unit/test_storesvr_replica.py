@@ -271,6 +271,16 @@ def test_a_seal_below_the_promise_or_the_owner_is_refused(replica: Replica) -> N
     assert replica.seal([(8, 6)]) == {8: 9}
 
 
+def test_a_seal_promises_its_epoch_also_where_a_copy_has_brought_the_seal_before(
+    replica: Replica,
+) -> None:
+    """A repair carries seals and no promises; what is acknowledged must be promised."""
+    replica.put_at_least([(Record(7, 0, 5, A, True, 100, sealed=6), b"")])
+    assert replica.seal([(7, 6)]) == {}
+    record, granted = replica.fence([(7, 7, 6)], 0, through_seal=True).entries[0]
+    assert (record.promised, granted) == (6, False)
+
+
 def test_whole_records_of_a_later_epoch_lift_a_seal_and_late_ones_do_not(replica: Replica) -> None:
     won(replica, 7, 5, A, 100)
     replica.seal([(7, 6)])
