@@ -16,7 +16,7 @@ from clustermap.jobs import ACTIVE, Job, State, job_key
 if TYPE_CHECKING:
     from simsvr.world import World
 
-Begin = Callable[["World", random.Random, str], Job | None]
+Begin = Callable[[str], Job | None]
 """The next job, of that id; None: there is nothing to do, or the map does not take it."""
 
 
@@ -31,7 +31,7 @@ async def operate(world: "World", rng: random.Random, begin: Begin) -> None:
                 _say(world, number, State.RUNNING)
         elif job is None or job.state not in {*ACTIVE, State.PAUSED}:
             if world.map_disk.server is not None:
-                number += _write(world, begin(world, rng, f"j{number + 1}"))
+                number += _write(world, begin(f"j{number + 1}"))
         else:
             _meddle(world, rng, number, job)
 

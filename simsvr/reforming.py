@@ -6,6 +6,7 @@ that failed between two versions is taken up again, by another that wants the sa
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from clustermap.jobs import Job, Reform, State
@@ -23,41 +24,104 @@ MOST_STORES = 9
 
 async def operate(world: "World") -> None:
     """Until the run ends; see operating."""
-    await operating.operate(world, random.Random(f"replicas {world.plan.seed}"), _reform)
+    rng = random.Random(f"replicas {world.plan.seed}")
+    await operating.operate(world, rng, _Reformer(world, rng).begin)
 
 
-def _reform(world: "World", rng: random.Random, name: str) -> Job | None:
-    if rng.random() < 0.6:
-        return None
-    key = set_key(world.plan.set_name)
-    held = world.map_disk.read_true(key).entries.get(key)
-    if held is None:
-        return None
-    spec = SetSpec.from_json(held.value)
-    reform = _finishing(spec) if spec.joint else _changed(world, rng, spec)
-    if reform is None:
-        return None
-    _disturb(world, rng)
-    world.note("operator", f"wants {[r.name for r in reform.replicas]} {reform.r} {reform.w}")
-    return Job(name, State.RUNNING, "operator", 0, reform=reform)
+class _Reformer:
+    """spares: stores that were started in good time, so that their first grace is over by now."""
 
+    def __init__(self, world: "World", rng: random.Random) -> None:
+        self._world = world
+        self._rng = rng
+        self._spares: list[Replica] = []
 
-def _disturb(world: "World", rng: random.Random) -> None:
-    """A change takes some tens of milliseconds. What else is done to this cluster often comes just
-    then, or the arbiter and the replicas are so slow that it takes seconds.
-    """
-    faults, network = world.faults, world.network
-    if world.plan.kinds and rng.random() < 0.6:
-        kind = rng.choice(world.plan.kinds)
-        faults.later(rng.uniform(0.0, 0.06), lambda: faults.begin(kind))
-    if world.plan.kinds and not world.plan.map_alone and rng.random() < 0.5:
+    def begin(self, name: str) -> Job | None:
+        """The next job."""
+        world, rng = self._world, self._rng
+        if rng.random() < 0.6:
+            self._prepare()
+            return None
+        key = set_key(world.plan.set_name)
+        held = world.map_disk.read_true(key).entries.get(key)
+        if held is None:
+            return None
+        spec = SetSpec.from_json(held.value)
+        reform = _finishing(spec) if spec.joint else self._changed(spec)
+        if reform is None:
+            return None
+        names = [one.name for one in reform.replicas]
+        world.note("operator", f"wants {names}, R {reform.r}, W {reform.w}")
+        if world.plan.kinds:
+            self._disturb()
+        return Job(name, State.RUNNING, "operator", 0, reform=reform)
+
+    def _prepare(self) -> None:
+        world = self._world
+        if len(self._spares) < 2 and len(world.disks) < MOST_STORES:
+            self._spares.append(world.new_store())
+
+    def _changed(self, spec: SetSpec) -> Reform | None:
+        """One more, one less, or as many, of whom one or two are new."""
+        rng = self._rng
+        size = rng.choice((3, 3, 4))
+        leaving = self._leaving(spec)[: rng.choice((1, 1, 2))]
+        if size > len(spec.replicas) and rng.random() < 0.7:
+            leaving = []
+        staying = [one for one in spec.replicas if one not in leaving][:size]
+        missing = size - len(staying) - len(self._spares)
+        if len(self._world.disks) + missing > MOST_STORES:
+            return None
+        newcomers = [self._newcomer() for _ in range(size - len(staying))]
+        r, w = rng.choice(SIZES[size])
+        return Reform(spec.name, (*staying, *newcomers), r, w)
+
+    def _newcomer(self) -> Replica:
+        return self._spares.pop(0) if self._spares else self._world.new_store()
+
+    def _leaving(self, spec: SetSpec) -> list[Replica]:
+        """Whoever is spoilt first, as operators do, but not always."""
+        rng = self._rng
+        found = rng.sample(spec.replicas, len(spec.replicas))
+        spoilt = f"store-{self._world.faults.spoilt}"
+        if rng.random() < 0.8:
+            found.sort(key=lambda one: one.name != spoilt)
+        return found
+
+    # -- what happens meanwhile
+
+    def _disturb(self) -> None:
+        """A change takes some tens of milliseconds. What else is done to this cluster often comes
+        just then; or it takes seconds, as the arbiters are so far from the replicas, or die.
+        """
+        world, rng, faults = self._world, self._rng, self._world.faults
+        within_s = 0.06
+        if not world.plan.map_alone and rng.random() < 0.5:
+            within_s = 1.0
+            self._slow_down()
+        if rng.random() < 0.6:
+            kind = rng.choice(world.plan.kinds)
+            faults.later(rng.uniform(0.0, within_s), lambda: faults.begin(kind))
+        if rng.random() < 0.4:
+            faults.later(rng.uniform(0.01, within_s), self._leave_alone)
+
+    def _slow_down(self) -> None:
+        world, rng = self._world, self._rng
         slow = Weather(least_ns=int(rng.uniform(0.01, 0.2) * 1e9), excess_ns=50_000_000)
         stores = [name for name in world.places if name.startswith("store")]
         pairs = [(f"arbiter-{i}", store) for i in range(world.plan.arbiters) for store in stores]
         for arbiter, store in pairs:
-            network.set_weather(arbiter, store, slow)
+            world.network.set_weather(arbiter, store, slow)
         world.note("network", f"{slow.told()} from arbiters to stores")
-        faults.later(rng.uniform(0.5, 4.0), lambda: _mend(network, pairs))
+        world.faults.later(rng.uniform(0.5, 4.0), lambda: _mend(world.network, pairs))
+
+    def _leave_alone(self) -> None:
+        """All arbiters die, wherever the job is just then."""
+        world = self._world
+        for index in range(world.plan.arbiters):
+            world.kill(f"arbiter-{index}")
+            after_s = self._rng.uniform(0.3, 4.0)
+            world.network.at(int(after_s * 1e9), partial(world.restart, f"arbiter-{index}"))
 
 
 def _mend(network: Network, pairs: Sequence[tuple[str, str]]) -> None:
@@ -68,29 +132,3 @@ def _mend(network: Network, pairs: Sequence[tuple[str, str]]) -> None:
 def _finishing(spec: SetSpec) -> Reform | None:
     joint = spec.joint
     return Reform(spec.name, joint.replicas, joint.r, joint.w) if joint else None
-
-
-def _changed(world: "World", rng: random.Random, spec: SetSpec) -> Reform | None:
-    """One more, one less, or as many, of whom one or two are new."""
-    size = rng.choice((3, 3, 4))
-    leaving = _leaving(world, rng, spec)[: rng.choice((1, 1, 1, 2))]
-    if size < len(spec.replicas):
-        leaving = leaving[: rng.choice((1, 2))]
-    staying = [one for one in spec.replicas if one not in leaving]
-    if size > len(spec.replicas) and rng.random() < 0.7:
-        staying = list(spec.replicas)
-    missing = size - len(staying)
-    if len(world.disks) + missing > MOST_STORES:
-        return None
-    replicas: Sequence[Replica] = [*staying[:size], *(world.new_store() for _ in range(missing))]
-    r, w = rng.choice(SIZES[size])
-    return Reform(spec.name, tuple(replicas), r, w)
-
-
-def _leaving(world: "World", rng: random.Random, spec: SetSpec) -> list[Replica]:
-    """Whoever is spoilt first, as operators do, but not always."""
-    found = rng.sample(spec.replicas, len(spec.replicas))
-    spoilt = f"store-{world.faults.spoilt}"
-    if rng.random() < 0.8:
-        found.sort(key=lambda one: one.name != spoilt)
-    return found

@@ -1,6 +1,7 @@
 """An operator who moves sections between two Sets, and back."""
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING
 
 from clustermap.jobs import Job, Move, State
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 async def operate(world: "World") -> None:
     """Until the run ends; see operating."""
-    await operating.operate(world, random.Random(f"moves {world.plan.seed}"), _move)
+    rng = random.Random(f"moves {world.plan.seed}")
+    await operating.operate(world, rng, partial(_move, world, rng))
 
 
 def _move(world: "World", rng: random.Random, name: str) -> Job | None:

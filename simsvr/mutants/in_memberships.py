@@ -1,4 +1,4 @@
-"""Bugs in changes of a Set's replicas: each rule of clustermap/membership.py, and each half."""
+"""Bugs in changes of a Set's replicas: the rules of clustermap/membership.py, and each half."""
 
 from simsvr.mutants.patches import Hunk, Mutant
 
@@ -6,18 +6,6 @@ MEMBERSHIP = "clustermap/membership.py"
 REFORMING = "arbitersvr/reforming.py"
 
 MEMBERSHIPS = (
-    Mutant(
-        "next-step-before-the-last-is-over",
-        ("SEQ-2", "SEQ-3", "NRW-1", "NRW-2", "FENCE-1", "LEASE-1"),
-        "rule 1: the next version is begun while owners may still use the one before the last",
-        (
-            Hunk(
-                MEMBERSHIP,
-                "    return not can_be_met(read, gone) and not can_be_met(write, gone)\n",
-                "    return True or gone\n",
-            ),
-        ),
-    ),
     Mutant(
         "newcomer-counted-before-its-copy",
         ("NRW-2", "SEQ-2", "SEQ-3", "NRW-1", "FENCE-1", "LEASE-1"),

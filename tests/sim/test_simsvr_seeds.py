@@ -4,6 +4,9 @@ import os
 import subprocess
 import sys
 
+from simsvr.plan import drawn
+from simsvr.plots import ALL_KINDS
+
 SEEDS = 300
 
 
@@ -32,3 +35,17 @@ def test_a_seed_is_all_that_a_history_depends_on() -> None:
         command, env=environment, capture_output=True, text=True, check=True
     )
     assert after_others.stdout == story
+
+
+def test_replicas_are_replaced_in_a_quarter_of_the_histories() -> None:
+    """And the arbiters get to the end of it, or none of those histories would say anything."""
+    reforming = [seed for seed in range(400) if drawn(seed, ALL_KINDS).reforming]
+    assert 80 <= len(reforming) <= 120
+    show = "from simsvr.run import run; print(*(run(s, lines=10**6).story for s in {}))"
+    program = show.format(reforming[:3])
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    command = [sys.executable, "-c", program]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    for step in ("are learners now", "count together now", "new replicas count alone now"):
+        assert step in told.stdout
+    assert "state=done" in told.stdout
