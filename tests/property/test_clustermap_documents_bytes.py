@@ -212,9 +212,10 @@ def test_a_changed_document_is_refused_or_says_just_what_it_was_changed_to(
     if how == "remove" and isinstance(inside, dict):
         del inside[key]
     elif how == "add" and isinstance(inside, dict):
-        inside[data.draw(st.text(min_size=1, max_size=4))] = data.draw(JSON)
+        name = st.text(min_size=1, max_size=4) | st.sampled_from(["alone", "unbalanced", "joint"])
+        inside[data.draw(name)] = data.draw(st.booleans() | JSON)
     else:
-        inside[key] = data.draw(st.one_of(JSON, st.integers(0, 5)))
+        inside[key] = data.draw(st.one_of(JSON, st.booleans(), st.integers(0, 5)))
     changed = json.dumps(whole).encode()
     try:
         read = type(document).from_json(changed)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from math import ceil
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clustermap.coordinator import Listing, Versioned
@@ -230,12 +230,21 @@ def test_what_is_removed_is_all_of_one_node_and_no_epoch(
     assert text not in {n.address for n in after.nodes}
 
 
-@settings(max_examples=150)
-@given(maps(), st.lists(spans, min_size=1, max_size=2), texts, st.booleans())
+@st.composite
+def wishes(draw: st.DrawFn) -> tuple[list[Range], str]:
+    """Sections and a node to pin them to, most of the time of one Set."""
+    if draw(st.integers(0, 3)) == 0:
+        return apart(draw(st.lists(spans, min_size=1, max_size=2))), draw(texts)
+    name = draw(st.sampled_from(sorted(HELD)))
+    some = draw(st.sets(st.sampled_from(HELD[name]), min_size=1, max_size=4))
+    return apart([Range(s, s) for s in some]), f"n:{draw(st.sampled_from(KEYS[name]))}"
+
+
+@given(maps(), wishes(), st.booleans())
 def test_pins_are_written_as_they_are_shown_or_refused(
-    found: View, drawn: list[Range], text: str, alone: bool
+    found: View, wish: tuple[list[Range], str], alone: bool
 ) -> None:
-    wanted = apart(drawn)
+    wanted, text = wish
     pin_refused_or_shown(found, wanted, text, alone)
     unpin_refused_or_shown(found, wanted)
 
