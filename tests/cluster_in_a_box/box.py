@@ -91,6 +91,7 @@ class Box:
         ]
         self.stores = [opened(disk, max_ttl_s) for disk in self.disks]
         self.replicas = list(spec.replicas)  # newcomers behind them
+        self.least_w = spec.w  # of all versions of the membership that a test goes through
 
     @asynccontextmanager
     async def node(
@@ -216,9 +217,9 @@ class Box:
         return decode(section, value) if value else Record(section)
 
     def durable(self, section: int) -> int:
-        """The greatest max_seq that W replicas have on disk."""
+        """The greatest max_seq that `least_w` replicas have on disk."""
         found = sorted(self.record(i, section).max_seq for i in range(len(self.disks)))
-        return found[-self.spec.w]
+        return found[-self.least_w]
 
     def lease_left_ns(self, replica: int, member: Member) -> int:
         """For how long a replica's grant to a node has to run."""

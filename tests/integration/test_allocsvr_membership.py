@@ -86,6 +86,7 @@ async def test_a_set_grows_shrinks_and_changes_its_sizes_under_load(
 ) -> None:
     async with open_box(tmp_path, *old, max_ttl_s=2.0) as box, box.node(step=STEP) as a:
         await box.own(a)
+        box.least_w = min(old[2], new[2])
         stores = [*box.spec.replicas]
         while len(stores) < new[0]:
             stores.append(box.newcomer())

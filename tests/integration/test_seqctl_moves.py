@@ -22,7 +22,6 @@ from clustermap.model import (
     Assignments,
     SetSpec,
     assignments_key,
-    nodes_prefix,
     set_key,
 )
 from clustermap.ranges import Range
@@ -190,7 +189,7 @@ def test_a_move_is_planned_before_there_are_nodes_and_started_after(
 
     node = world.alloc("--set", B)
     node.ready()  # idle, and ready for what comes; it registers in its own time
-    eventually(lambda: keys(world, nodes_prefix(B)), "its registration")
+    eventually(lambda: seqctl("move", "start", "move-1", "--dry-run").code == 0, "a live node")
     assert seqctl("move", "start", "move-1").code == 2  # not confirmed
     assert seqctl("move", "start", "move-1", "--dry-run").code == 0
     assert job(world).state is State.PLANNED
