@@ -16,7 +16,8 @@ def played(script: Script, seed: int, **plan: object) -> Outcome:
 
     plan: what is not as drawn from the seed. kinds=() says that only planned things are done.
     """
-    given = {"clients": 0, "nodes": 3, "wild": False, "kinds": DISTURBED} | plan
+    nobody = {"clients": 0, "resharding": False, "reforming": False}
+    given = {**nobody, "nodes": 3, "wild": False, "kinds": DISTURBED} | plan
     own: Plan = replace(drawn(seed, KINDS), **given)  # type: ignore[arg-type]
     outcome = run(seed, plan=own, script=script, lines=60)
     assert outcome.ok, "\n".join([outcome.story, *map(str, outcome.violations)])

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from math import ceil
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clustermap.coordinator import Listing, Versioned
@@ -151,6 +151,7 @@ def key_of(text: str) -> int:
     return int(text.removeprefix("n:"), 16)
 
 
+@settings(max_examples=50)
 @given(maps(), texts)
 def test_a_node_is_who_is_meant_with_all_that_he_has(found: View, text: str) -> None:
     sets, key = meant(found, text), key_of(text)
@@ -168,6 +169,7 @@ def test_a_node_is_who_is_meant_with_all_that_he_has(found: View, text: str) -> 
     )
 
 
+@settings(max_examples=50)
 @given(maps(), texts)
 def test_a_drain_takes_one_node_out_of_those_that_may_have_sections_and_is_undone(
     found: View, text: str
@@ -191,6 +193,7 @@ def test_a_drain_takes_one_node_out_of_those_that_may_have_sections_and_is_undon
     assert applied(after, back).ordered(node.set) == orders.without(node.address)
 
 
+@settings(max_examples=50)
 @given(maps(), texts, st.booleans())
 def test_what_is_removed_is_all_of_one_node_and_no_epoch(
     found: View, text: str, alive: bool
@@ -240,6 +243,7 @@ def wishes(draw: st.DrawFn) -> tuple[list[Range], str]:
     return apart([Range(s, s) for s in some]), f"n:{draw(st.sampled_from(KEYS[name]))}"
 
 
+@settings(max_examples=50)
 @given(maps(), wishes(), st.booleans())
 def test_pins_are_written_as_they_are_shown_or_refused(
     found: View, wish: tuple[list[Range], str], alone: bool
@@ -302,6 +306,7 @@ def unpin_refused_or_shown(found: View, wanted: list[Range]) -> None:
     assert shown.drained == found.ordered(name).drained
 
 
+@settings(max_examples=50)
 @given(maps(), st.sampled_from(["a", "b"]), st.booleans())
 def test_the_switch_is_written_as_it_is_shown_and_nothing_else(
     found: View, name: str, on: bool
@@ -351,6 +356,7 @@ def loaded(draw: st.DrawFn) -> tuple[View, list[float]]:
 shares = st.sampled_from([0.1, 0.3, 1.0])
 
 
+@settings(max_examples=50)
 @given(loaded(), shares, st.sampled_from([0.05, 0.2]))
 def test_a_balance_moves_what_it_shows_and_ends_as_it_shows(
     drawn: tuple[View, list[float]], share: float, hysteresis: float
@@ -387,6 +393,7 @@ def test_a_balance_moves_what_it_shows_and_ends_as_it_shows(
             assert abs(shown - rate) <= len(moved) + 1, "but for what rounding has taken"
 
 
+@settings(max_examples=50)
 @given(maps(), st.sampled_from(["a", "b"]))
 def test_nothing_is_balanced_before_what_comes_first_is_done(found: View, name: str) -> None:
     orders, document = found.ordered(name), found.document(name)
