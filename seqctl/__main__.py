@@ -26,6 +26,7 @@ from seqctl.groups import EXIT_CODES, Group, Run, add_client_options, add_output
 # What the bare install, the client, does without.
 _SERVER_EXTRA = frozenset(
     {
+        "cryptography",
         "etcd3",
         "google_crc32c",
         "grpc_health",

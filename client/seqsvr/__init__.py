@@ -15,6 +15,7 @@ from seqsvr.errors import (
     DataLoss,
     InvalidArgument,
     LeaseExpired,
+    NotAllowed,
     OutcomeUnknown,
     Overloaded,
     SeqError,
@@ -22,6 +23,7 @@ from seqsvr.errors import (
     StoreUnavailable,
     Unavailable,
 )
+from seqsvr.tls import Tls
 
 try:
     __version__ = version("seqsvr")
@@ -35,11 +37,13 @@ __all__ = [
     "DataLoss",
     "InvalidArgument",
     "LeaseExpired",
+    "NotAllowed",
     "OutcomeUnknown",
     "Overloaded",
     "SeqError",
     "SequenceExhausted",
     "StoreUnavailable",
+    "Tls",
     "Unavailable",
     "__version__",
 ]

@@ -54,6 +54,10 @@ class SequenceExhausted(SeqError):
     """The uid has no numbers left. Do not retry."""
 
 
+class NotAllowed(SeqError):
+    """The servers do not know the caller, or it has no role for this call or uid. Do not retry."""
+
+
 class OutcomeUnknown(SeqError):
     """Time ran out after the call was sent: it may have had an effect; a retry leaves a gap."""
 
@@ -94,6 +98,8 @@ TABLE: dict[str, Outcome] = {
     "JUMP_TOO_LARGE": Outcome(_S.INVALID_ARGUMENT, InvalidArgument),
     "MALFORMED": Outcome(_S.INVALID_ARGUMENT, InvalidArgument),
     "INTERNAL": Outcome(_S.INTERNAL, DataLoss),
+    "UNAUTHENTICATED": Outcome(_S.UNAUTHENTICATED, NotAllowed),
+    "PERMISSION_DENIED": Outcome(_S.PERMISSION_DENIED, NotAllowed),
 }
 
 # Reasons that never cross the wire: the client's own.

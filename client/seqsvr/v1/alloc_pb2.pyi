@@ -25,6 +25,8 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_MALFORMED: _ClassVar[Reason]
     REASON_INTERNAL: _ClassVar[Reason]
     REASON_JUMP_TOO_LARGE: _ClassVar[Reason]
+    REASON_UNAUTHENTICATED: _ClassVar[Reason]
+    REASON_PERMISSION_DENIED: _ClassVar[Reason]
 REASON_UNSPECIFIED: Reason
 REASON_NOT_OWNER: Reason
 REASON_ACQUIRING: Reason
@@ -41,6 +43,8 @@ REASON_CORRUPT: Reason
 REASON_MALFORMED: Reason
 REASON_INTERNAL: Reason
 REASON_JUMP_TOO_LARGE: Reason
+REASON_UNAUTHENTICATED: Reason
+REASON_PERMISSION_DENIED: Reason
 
 class GetSeqRequest(_message.Message):
     __slots__ = ("uid", "count", "route_version", "forwarded")
@@ -203,10 +207,12 @@ class SessionResponse(_message.Message):
     def __init__(self, id: _Optional[int] = ..., indexes: _Optional[_Iterable[int]] = ..., more: _Optional[bool] = ..., next: _Optional[_Union[BatchGetSeqResponse, _Mapping]] = ..., current: _Optional[_Union[BatchGetCurSeqResponse, _Mapping]] = ..., refused: _Optional[_Union[EntryError, _Mapping]] = ...) -> None: ...
 
 class GetRouteRequest(_message.Message):
-    __slots__ = ("known_version",)
+    __slots__ = ("known_version", "admin")
     KNOWN_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ADMIN_FIELD_NUMBER: _ClassVar[int]
     known_version: int
-    def __init__(self, known_version: _Optional[int] = ...) -> None: ...
+    admin: bool
+    def __init__(self, known_version: _Optional[int] = ..., admin: _Optional[bool] = ...) -> None: ...
 
 class GetRouteResponse(_message.Message):
     __slots__ = ("table",)
