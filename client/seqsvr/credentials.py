@@ -6,6 +6,7 @@ lives. So whoever keeps channels calls `refresh` now and then, opens new ones on
 """
 
 import os
+import ssl
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
@@ -26,8 +27,8 @@ _Stamp = tuple[tuple[int, int, int], ...]
 class Credentials:
     """tls: None for connections in the clear; token_file: holds a bearer token on its first line.
 
-    Both are read here: raises OSError for what cannot be read, ValueError for a token that is
-    none. Whether PEM is right only shows where a connection is made.
+    Both are read here: raises OSError for what cannot be read, ValueError for certificates that
+    are none or do not fit their key, and for a token that is none.
     """
 
     def __init__(
@@ -37,15 +38,18 @@ class Credentials:
         self.generation = 1
         self._token_file = None if token_file is None else os.fspath(token_file)
         self._stamp = self._stamped()
-        self._read()
+        self._read(self._stamp)
 
     def refresh(self) -> bool:
-        """Read what has changed; whether it had. OSError, ValueError: all is as it was."""
+        """Read what has changed; whether it had. OSError, ValueError: all is as it was.
+
+        Files of a rotation come one after the other: those that do not fit each other, and those
+        that change while they are read, are such a ValueError, and read again the next time.
+        """
         stamp = self._stamped()
         if stamp == self._stamp:
             return False
-        self._read()
-        # A file that changed while it was read is read again the next time.
+        self._read(stamp)
         self._stamp = stamp
         self.generation += 1
         return True
@@ -69,8 +73,10 @@ class Credentials:
         found = (os.stat(file) for file in files)
         return tuple((one.st_mtime_ns, one.st_size, one.st_ino) for one in found)
 
-    def _read(self) -> None:
+    def _read(self, stamp: _Stamp) -> None:
         tls, metadata = _channel_credentials(self.tls), _bearer(self._token_file)
+        if self._stamped() != stamp:
+            raise ValueError("certificates or token have changed while they were read")
         self._tls, self._metadata = tls, metadata
 
 
@@ -78,7 +84,22 @@ def _channel_credentials(tls: Tls | None) -> grpc.ChannelCredentials | None:
     if tls is None:
         return None
     ca, key, cert = (_content(file) for file in (tls.ca, tls.key, tls.cert))
+    _check(tls)
     return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+def _check(tls: Tls) -> None:
+    """gRPC itself takes anything, and then fails every call."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    file = tls.ca
+    try:
+        if tls.ca is not None:
+            context.load_verify_locations(tls.ca)
+        if tls.cert is not None:
+            file = tls.cert
+            context.load_cert_chain(tls.cert, tls.key, password="")  # or it asks at the terminal
+    except ssl.SSLError as error:
+        raise ValueError(f"{file}: {error.reason or 'not PEM'}") from None
 
 
 def _content(file: str | PathLike[str] | None) -> bytes | None:
