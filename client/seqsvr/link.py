@@ -45,7 +45,7 @@ class Link(Generic[S]):
 
     @contextmanager
     def lent(self) -> Iterator[S]:
-        """What calls are made by, for as long as they take. Raises grpc.aio.UsageError if closed."""
+        """What calls are made by, while they last. Raises grpc.aio.UsageError if closed."""
         if self._closed:
             raise grpc.aio.UsageError("the channel is closed")
         line = self._line
