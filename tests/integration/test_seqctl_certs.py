@@ -7,6 +7,7 @@ import ssl
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -17,6 +18,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 from seqctl import certs_folder
 from seqctl.__main__ import main
 from seqctl.certs_issuing import LEAVES, hosts_of, new_authority
+from seqctl.failures import NotDone
 
 NAMES = [leaf.name for leaf in LEAVES]
 SERVERS = [leaf.name for leaf in LEAVES if leaf.serves]
@@ -109,7 +111,8 @@ async def test_grpc_takes_them_on_both_ends(folder: Path) -> None:
             own = grpc.ssl_channel_credentials(content("ca.crt"), key, crt)
             async with grpc.aio.secure_channel(f"127.0.0.1:{port}", own) as channel:
                 with pytest.raises(grpc.aio.AioRpcError) as failed:
-                    await channel.unary_unary("/nothing/There")(b"", timeout=20)
+                    call: Any = channel.unary_unary("/nothing/There")
+                    await call(b"", timeout=20)
                 wanted = grpc.StatusCode.UNIMPLEMENTED if key else grpc.StatusCode.UNAVAILABLE
                 assert failed.value.code() is wanted, failed.value.details()
     finally:
@@ -175,7 +178,7 @@ def test_an_authority_without_its_key_is_left_alone(folder: Path) -> None:
     before = (folder / "server.crt").read_bytes()
     (folder / "ca.key").unlink()
     assert main(["certs", "init", str(folder)]) == 3
-    (folder / "ca.key").write_bytes(certs_folder.new_authority(datetime.now(UTC)).key_pem())
+    (folder / "ca.key").write_bytes(new_authority(datetime.now(UTC)).key_pem())
     assert main(["certs", "init", str(folder)]) == 3
     assert (folder / "server.crt").read_bytes() == before
 
@@ -197,7 +200,7 @@ def test_nothing_outlives_its_authority(tmp_path: Path) -> None:
     made = certs_folder.init(tmp_path, days=30)
     assert made["server"].not_valid_after_utc == made["ca"].not_valid_after_utc
     later = now + timedelta(days=3)
-    with pytest.raises(certs_folder.NotDone, match="--new-ca"):
+    with pytest.raises(NotDone, match="--new-ca"):
         certs_folder.init(tmp_path, now=later)
     certs_folder.init(tmp_path, new_ca=True, now=later)
     assert len(x509.load_pem_x509_certificates((tmp_path / "ca.crt").read_bytes())) == 1
