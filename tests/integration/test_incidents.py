@@ -36,7 +36,7 @@ def contradicting(*_args: object, **_more: object) -> Any:
     raise BrokenInvariant(SECRET)
 
 
-def incident_of(error: grpc.RpcError, log: pytest.LogCaptureFixture) -> str:
+def incident_of(error: BaseException, log: pytest.LogCaptureFixture) -> str:
     """What the caller was told: nothing but an id, under which the log has the rest."""
     assert isinstance(error, grpc.aio.AioRpcError)
     assert error.code() is grpc.StatusCode.INTERNAL
@@ -45,7 +45,7 @@ def incident_of(error: grpc.RpcError, log: pytest.LogCaptureFixture) -> str:
     info = error_details_pb2.ErrorInfo()
     assert detail.Unpack(info)
     assert (info.domain, info.reason) == ("seqsvr", "INTERNAL")
-    incident = info.metadata["incident"]
+    incident = str(info.metadata["incident"])
     assert re.fullmatch("[0-9a-f]{16}", incident)
     assert incident in (error.details() or "")
     assert SECRET not in repr(error) and "Error" not in (error.details() or "")
@@ -55,7 +55,7 @@ def incident_of(error: grpc.RpcError, log: pytest.LogCaptureFixture) -> str:
 
 
 def counted(rpc: str) -> float:
-    return incidents.COUNT.labels(rpc)._value.get()
+    return float(incidents.COUNT.labels(rpc)._value.get())
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ async def test_what_a_store_repeats_of_a_request_is_short() -> None:
         with pytest.raises(grpc.RpcError) as caught:
             await store.stub.Scan(store_pb2.ScanRequest(header=header), timeout=20)
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-        assert len(caught.value.details()) < 2_000
+        assert len(caught.value.details() or "") < 2_000
 
 
 def test_an_incident_is_logged_at_error_with_its_traceback(
