@@ -7,7 +7,7 @@ import seqsvr
 from seqctl import advancing, arguments
 from seqctl.changing import audited
 from seqctl.failures import OK, WrongUsage
-from seqctl.output import print_json
+from seqctl.output import print_json, say
 
 EXAMPLE = "seqctl advance 4711 --at-least 1000000"
 
@@ -32,10 +32,10 @@ def run(args: argparse.Namespace) -> int:
         risen = {"from": stood, "seq": stands, "at_least": args.at_least}
         print_json({"uid": args.uid, **risen, "dry_run": args.dry_run})
     elif stands == stood:
-        print(f"uid {args.uid} stands at {stood} already")
+        say(f"uid {args.uid} stands at {stood} already")
     else:
         verb = "would rise" if args.dry_run else "rose"
-        print(f"uid {args.uid} {verb} from {stood} to {stands}")
+        say(f"uid {args.uid} {verb} from {stood} to {stands}")
     return OK
 
 

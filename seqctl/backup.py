@@ -13,7 +13,7 @@ from seqctl.changing import actor
 from seqctl.cluster_report import Picture, picture
 from seqctl.failures import OK, NotDone, WrongUsage
 from seqctl.groups import add_output
-from seqctl.output import print_json
+from seqctl.output import print_json, say
 from seqctl.progress import progress
 from svrprocess.set_reading import combined, reading
 
@@ -93,8 +93,8 @@ async def _backup(args: argparse.Namespace, coordinator: Coordinator) -> int:
         print_json(said)
     else:
         for one in sets:
-            print(f"Set {one['set']}: {one['records']} records of {one['sections']} sections")
-        print(f"{args.out}: {size:,} bytes, sha256 {digest}")
+            say(f"Set {one['set']}: {one['records']} records of {one['sections']} sections")
+        say(f"{args.out}: {size:,} bytes, sha256 {digest}")
     return OK
 
 

@@ -27,7 +27,7 @@ from seqctl.cluster_report import Report, picture, report, shown_spec
 from seqctl.cluster_tables import print_report
 from seqctl.failures import NOT_DONE, OK, NotDone
 from seqctl.groups import Group, add_output
-from seqctl.output import print_json
+from seqctl.output import print_json, say
 from seqctl.strays import check_strays
 from seqsvr.sections import SEQ_LIMIT
 
@@ -154,9 +154,9 @@ async def _init(args: argparse.Namespace, coordinator: Coordinator, wanted: Want
     if args.output == "json":
         print_json(_as_json(plan))
     elif plan is None:
-        print("the map says so already, nothing was written")
+        say("the map says so already, nothing was written")
     else:
-        print(f"written: {described(plan.puts())}")
+        say(f"written: {described(plan.puts())}")
     return OK
 
 

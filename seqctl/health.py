@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from seqctl import arguments
 from seqctl.failures import OK, NotDone
 from seqctl.groups import add_output
-from seqctl.output import print_json
+from seqctl.output import print_json, say
 from svrprocess.values import REACHED
 
 EXAMPLE = "seqctl health 10.0.0.4:7421 --service seqsvr.ready"
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output == "json":
         print_json({"address": args.address, "service": args.service, "status": said})
     elif said == _Status.Name(_Status.SERVING):
-        print(said)
+        say(said)
     if said != _Status.Name(_Status.SERVING):
         raise NotDone(f"{args.address}: {said}")
     return OK

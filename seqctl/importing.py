@@ -18,7 +18,7 @@ from seqctl.changing import audited
 from seqctl.failures import OK, VIOLATION, NotDone
 from seqctl.floors import Floor, Summary, parse_floor
 from seqctl.lines import Lines
-from seqctl.output import print_json, print_table
+from seqctl.output import print_json, print_table, say
 from seqctl.progress import progress
 from seqsvr.errors import InvalidArgument, SeqError
 from seqsvr.sections import Layout
@@ -167,4 +167,4 @@ class Import:
     def _refuse(self, number: int, line: bytes, why: str) -> None:
         self.summary.refuse()
         shown = line[:_SHOWN_BYTES].decode(errors="backslashreplace").strip()
-        print(f"{self._lines.path}:{number}: {why}: {shown!r}", file=sys.stderr)
+        say(f"{self._lines.path}:{number}: {why}: {shown!r}", file=sys.stderr)

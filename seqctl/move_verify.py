@@ -17,7 +17,7 @@ from seqctl import remote
 from seqctl.failures import OK, VIOLATION, NotDone
 from seqctl.move_plan import found_move
 from seqctl.move_verdict import Finding, Records, Seen, concerned, findings
-from seqctl.output import print_json, print_table
+from seqctl.output import print_json, print_table, say
 from seqctl.progress import progress
 from seqctl.writing import looked
 from seqsvr.v1 import store_pb2 as pb
@@ -47,7 +47,7 @@ async def _verify(args: argparse.Namespace, coordinator: Coordinator) -> int:
     elif wrong:
         print_table(("sections", "finding"), [(f"{f}..{last}", text) for f, last, text in wrong])
     else:
-        print(f"clean: {move.sections} sections, each with one Set")
+        say(f"clean: {move.sections} sections, each with one Set")
     return VIOLATION if wrong else OK
 
 

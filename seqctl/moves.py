@@ -34,7 +34,7 @@ from seqctl.move_plan import (
     started,
     unanswered,
 )
-from seqctl.output import print_json
+from seqctl.output import print_json, say
 from seqctl.writing import looked, written
 
 _STEPS = (
@@ -280,7 +280,7 @@ def _tell(args: argparse.Namespace, job: Job) -> int:
         print_json({"written": not args.dry_run, **job_as_json(job)})
     else:
         if args.dry_run:
-            print("would be as follows, nothing was written:")
+            say("would be as follows, nothing was written:")
         print_jobs([job])
     return OK
 
@@ -292,11 +292,11 @@ def _show_plan(args: argparse.Namespace, made: Planned, warnings: list[str]) -> 
         return
     _tell(args, made.job)
     move = made.move
-    print(
+    say(
         f"{move.sections} sections in {made.chunks} chunks or more, of {move.chunk} at most,"
         f" about {made.estimated_s:g} s"
     )
     for warning in warnings:
-        print(f"warning: {warning}")
+        say(f"warning: {warning}")
     if not args.dry_run:
-        print(f"start it: seqctl move start {made.job.id}")
+        say(f"start it: seqctl move start {made.job.id}")

@@ -14,7 +14,7 @@ from seqctl.failures import OK
 from seqctl.groups import Group, add_output
 from seqctl.map_view import Change, View
 from seqctl.node_plan import Named, drained, named, removed, undrained
-from seqctl.output import print_json, print_table
+from seqctl.output import print_json, print_table, say
 from seqctl.progress import progress
 from seqctl.writing import looked, written
 
@@ -201,7 +201,7 @@ def _tell(args: argparse.Namespace, node: Named, text: str) -> None:
             }
         )
     else:
-        print(f"would be done, nothing was written: {text}" if args.dry_run else text)
+        say(f"would be done, nothing was written: {text}" if args.dry_run else text)
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import seqsvr
 from seqctl.failures import OK, VIOLATION, NotDone
-from seqctl.output import print_json, print_table, print_violations
+from seqctl.output import print_json, print_table, print_violations, say
 from seqctl.progress import progress
 from seqctl.tally import Baseline, Summary, Tally, summarize
 from seqctl.trace import Trace, read_trace
@@ -142,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
         text = f"{summary.failed} calls failed ({ending}), the last: {replay.last_error}"
         if not summary.violations:
             raise NotDone(text)
-        print(f"seqctl replay: {text}", file=sys.stderr)
+        say(f"seqctl replay: {text}", file=sys.stderr)
     return VIOLATION if summary.violations else OK
 
 

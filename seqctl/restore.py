@@ -27,7 +27,7 @@ from seqctl.cluster_asking import ask_stores
 from seqctl.cluster_report import Picture, picture
 from seqctl.failures import OK, NotDone, WrongUsage
 from seqctl.groups import add_output
-from seqctl.output import print_json
+from seqctl.output import print_json, say
 from seqctl.progress import progress
 from seqctl.restore_plan import Held, Restoration, plan, unfit
 from seqsvr.v1 import store_pb2 as pb
@@ -316,7 +316,7 @@ def _say(args: argparse.Namespace, restoration: Restoration, backup: Backup, *, 
     spec = restoration.spec
     if not kept.complete:
         text = "the backup was taken with fewer than R replicas: --advance-by covers that, too"
-        print(text, file=sys.stderr)
+        say(text, file=sys.stderr)
     said: dict[str, object] = {
         "restored": done,
         "set": spec.name,
@@ -331,5 +331,5 @@ def _say(args: argparse.Namespace, restoration: Restoration, backup: Backup, *, 
         return OK
     verb = "restored" if done else "would be restored"
     where = ", ".join(one.address for one in spec.replicas)
-    print(f"Set {spec.name}: {spec.sections} sections {verb} at {where}, epoch {restoration.epoch}")
+    say(f"Set {spec.name}: {spec.sections} sections {verb} at {where}, epoch {restoration.epoch}")
     return OK

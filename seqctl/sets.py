@@ -13,7 +13,7 @@ from seqctl.cluster_report import picture, report, shown_spec
 from seqctl.cluster_tables import print_report, print_sets
 from seqctl.failures import OK, NotDone
 from seqctl.groups import Group, add_output
-from seqctl.output import print_json
+from seqctl.output import print_json, say
 from seqctl.set_plan import creation, retirement
 from seqctl.writing import looked, written
 
@@ -150,4 +150,4 @@ def _say(args: argparse.Namespace, shown: dict[str, object], text: str) -> None:
     if args.output == "json":
         print_json(shown)
     else:
-        print(f"would be done, nothing was written: {text}" if args.dry_run else text)
+        say(f"would be done, nothing was written: {text}" if args.dry_run else text)

@@ -11,7 +11,7 @@ from seqctl.backup import chosen, read_map
 from seqctl.changing import audited
 from seqctl.comparing import behind_of, compare, compare_by
 from seqctl.failures import OK, VIOLATION, NotDone
-from seqctl.output import print_json
+from seqctl.output import print_json, say
 from seqctl.verify import print_compared
 from svrprocess.set_reading import reading
 
@@ -68,7 +68,7 @@ async def _repair(args: argparse.Namespace, coordinator: Coordinator) -> int:
     else:
         print_compared(results)
         for name, count in raised.items():
-            print(f"{count} records of {name} raised")
+            say(f"{count} records of {name} raised")
     return OK if well else VIOLATION
 
 
@@ -90,5 +90,5 @@ async def _compact(args: argparse.Namespace) -> int:
         print_json({"compacted": not args.dry_run, **said})
     else:
         verb = "would have" if args.dry_run else "has"
-        print(f"{args.data}: {done.before:,} bytes before, {verb} {done.after:,} now")
+        say(f"{args.data}: {done.before:,} bytes before, {verb} {done.after:,} now")
     return OK

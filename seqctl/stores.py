@@ -13,7 +13,7 @@ from seqctl.failures import OK, NotDone
 from seqctl.following import followed, job_as_json
 from seqctl.groups import Group, add_output
 from seqctl.map_view import Change, View
-from seqctl.output import print_json, print_table
+from seqctl.output import print_json, print_table, say
 from seqctl.reform_plan import Asked, Reformed, addresses, reformed, turned
 from seqctl.store_table import COLUMNS, rows, stores
 from seqctl.writing import looked, written
@@ -175,7 +175,7 @@ async def _list(args: argparse.Namespace, coordinator: Coordinator) -> int:
         return OK
     print_table(COLUMNS, [["" if v is None else v for v in row.values()] for row in shown])
     for job in jobs:
-        print(f"job {job['id']}: {job['state']}, {job['copied']} sections copied; {job['note']}")
+        say(f"job {job['id']}: {job['state']}, {job['copied']} sections copied; {job['note']}")
     return OK
 
 
@@ -245,12 +245,12 @@ def _tell(args: argparse.Namespace, job: Job, made: Reformed | None) -> int:
         print_json({"written": not args.dry_run, **job_as_json(job), **more})
         return OK
     if args.dry_run:
-        print("would be as follows, nothing was written:")
+        say("would be as follows, nothing was written:")
     for number, step in enumerate(made.steps if made else (), start=1):
-        print(f"{number}. {step}")
+        say(f"{number}. {step}")
     for warning in warnings:
-        print(f"warning: {warning}")
-    print(f"job {job.id} is {job.state.value}{': ' if job.note else ''}{job.note}")
+        say(f"warning: {warning}")
+    say(f"job {job.id} is {job.state.value}{': ' if job.note else ''}{job.note}")
     return OK
 
 

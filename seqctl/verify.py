@@ -17,7 +17,7 @@ from seqctl.cluster_report import Picture
 from seqctl.comparing import SHOWN, Compared, compare
 from seqctl.failures import OK, VIOLATION, NotDone
 from seqctl.groups import add_output
-from seqctl.output import print_json, print_table
+from seqctl.output import print_json, print_table, say
 from svrprocess.set_reading import Records
 
 EXAMPLE = "seqctl verify /backup/2026-01-31.seqsvr --etcd 10.0.0.9:2379 -o json"
@@ -65,7 +65,7 @@ async def _verify(args: argparse.Namespace, coordinator: Coordinator, backup: Ba
         print_compared(results)
         _print_lower(ahead)
         if well:
-            print("all is well")
+            say("all is well")
     return OK if well else VIOLATION
 
 
@@ -116,12 +116,12 @@ def print_compared(results: Iterable[Compared]) -> None:
             behind.append((one.spec.name, name, wanted.section, *pairs))
     print_table(("Set", "replica", "address", "records read", "behind", "error"), rows)
     if behind:
-        print()
+        say()
         print_table(_BEHIND, behind)
 
 
 def _print_lower(ahead: Sequence[dict[str, object]]) -> None:
     if ahead:
-        print()
+        say()
         print_table(_LOWER, [tuple(one.values()) for one in ahead[:SHOWN]])
-        print(f"{len(ahead)} sections are behind the backup: numbers repeat there")
+        say(f"{len(ahead)} sections are behind the backup: numbers repeat there")
