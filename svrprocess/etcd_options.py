@@ -22,7 +22,7 @@ ETCD_OPTIONS = (
 
 
 def etcd_options(args: argparse.Namespace) -> EtcdOptions:
-    """What clustermap.etcd takes. Raises WrongUsage, also for a file that cannot or must not be used."""
+    """What clustermap.etcd takes. Raises WrongUsage, also for a file that must not be used."""
     for one, other in (("etcd_cert", "etcd_key"), ("etcd_user", "etcd_password_file")):
         if bool(getattr(args, one)) != bool(getattr(args, other)):
             raise WrongUsage(f"{_flag(one)} and {_flag(other)} go together")
