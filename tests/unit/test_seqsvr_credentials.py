@@ -95,7 +95,7 @@ def test_what_is_no_pem_is_refused_at_once(tmp_path: Path, part: str) -> None:
     issued = authority.issue("client")
     files = {"ca": authority.crt, "cert": issued.crt, "key": issued.key}
     files[part].write_text("-----BEGIN NONSENSE-----\n")
-    with pytest.raises(ValueError, match="no pair|holds no certificates"):
+    with pytest.raises(ValueError, match=r"no pair|holds no certificates"):
         Credentials(Tls(**files))
 
 
