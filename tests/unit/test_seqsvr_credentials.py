@@ -96,7 +96,7 @@ def test_what_is_no_pem_is_refused_at_once(tmp_path: Path, part: str) -> None:
     files = {"ca": authority.crt, "cert": issued.crt, "key": issued.key}
     files[part].write_text("-----BEGIN NONSENSE-----\n")
     with pytest.raises(ValueError, match=r"no pair|holds no certificates"):
-        Credentials(Tls(**files))
+        Credentials(Tls(files["ca"], files["cert"], files["key"]))
 
 
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
