@@ -83,6 +83,7 @@ class RouteFinder:
         before = self._version()
         try:
             await asyncio.sleep(self._not_before_s - loop.time())
+            self._credentials.look()
             self.failure = await self._ask_around()
         finally:
             fresh = self._version() > before

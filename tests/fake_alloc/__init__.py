@@ -30,8 +30,7 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
     script: called for each session request with it and a function that sends an answer. route:
     "table", "hang", or the reason of a refusal. attach: add the table to answers to requests of
     another version, as a real node does. admin_table: for those who ask for it, if there is one.
-    security: None for connections in the clear. denies: a status that ends every call as it comes,
-    and the word with which it does.
+    security: None for connections in the clear. denies: a status that ends every call as it comes.
     """
 
     def __init__(
@@ -44,7 +43,9 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
         self.script: Script = script or self.answer
         self.security = security
         self.denies: grpc.StatusCode | None = None
-        self.tokens: list[str] = []  # of all calls and streams, in order of arrival
+        # Of all calls and streams, in order of arrival: tokens, and names in client certificates.
+        self.tokens: list[str] = []
+        self.callers: list[str] = []
         self.admin_table: alloc_pb2.RoutingTable | None = None
         self.route = route
         self.attach = True
@@ -150,6 +151,8 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
     async def _admit(self, context: Any) -> None:
         told = dict(context.invocation_metadata() or ())
         self.tokens.append(told.get("authorization", ""))
+        names = context.auth_context().get("x509_common_name", [b""])
+        self.callers.append(names[0].decode())
         if self.denies is not None:
             await context.abort(self.denies, "by script")
 
