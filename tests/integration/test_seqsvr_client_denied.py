@@ -7,10 +7,12 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_status import rpc_status
 
 import seqsvr
 from fake_alloc import FakeAlloc, table_of
 from seqsvr.v1 import alloc_pb2
+from seqsvr.wire import refusal
 
 CODES = [grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED]
 CALLS: dict[str, Callable[[seqsvr.AsyncClient], Awaitable[Any]]] = {
@@ -177,9 +179,34 @@ async def test_ports_are_asked_for_anew_once_the_table_has_changed() -> None:
             await back.stop()
             front.table = table_of({(0, 99): front.address}, version=2, epoch=2)
             front.admin_table = table_of({(0, 99): moved.address}, version=2, epoch=2)
-            moved.epoch = 2
+            moved.epoch = front.epoch = 2
             assert await seq.advance(7, 200, timeout=30) == 200
             assert len(moved.advances) == 1
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_what_a_second_port_says_of_routes_leads_no_session_there(refused: bool) -> None:
+    async with FakeAlloc() as front, FakeAlloc() as back, FakeAlloc() as moved:
+        front.admin_table = back.table
+
+        async def tell(request: Any, context: Any) -> Any:
+            moved.epoch = front.epoch = 2
+            front.admin_table = table_of({(0, 99): moved.address}, version=2, epoch=2)
+            if refused:
+                status = refusal("NOT_OWNER", "by script", table=front.admin_table)
+                await context.abort_with_status(rpc_status.to_status(status))
+            answer = back.advanced(request)
+            answer.table.CopyFrom(front.admin_table)
+            return answer
+
+        back.advancing = tell
+        async with seqsvr.AsyncClient(front.address) as seq:
+            assert await seq.advance(7, 100, timeout=30) == 100
+            assert len(moved.advances) == refused
+            assert await seq.advance(7, 100, timeout=30) == 100
+            assert len(moved.advances) == refused + 1
+            assert await seq.next(7) == 1
+            assert front.streams == 1
 
 
 async def test_a_refusal_at_the_second_port_is_not_repeated_without_a_pause() -> None:
