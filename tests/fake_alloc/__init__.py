@@ -73,6 +73,7 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
         """Listen: on the same port as before, if there was one."""
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         alloc_pb2_grpc.add_AllocServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
+        self.add_others(self._server)
         wanted = self.address or "127.0.0.1:0"
         if self.security is None:
             port = self._server.add_insecure_port(wanted)
@@ -80,6 +81,9 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
             port = self._server.add_secure_port(wanted, self.security)
         self.address = self.address or f"127.0.0.1:{port}"
         await self._server.start()
+
+    def add_others(self, server: grpc.aio.Server) -> None:
+        """For those who want more services on it."""
 
     async def stop(self) -> None:
         """Break every stream and stop listening. Numbers and requests stay."""
