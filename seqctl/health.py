@@ -11,6 +11,7 @@ from seqctl.credentials import credentials_of
 from seqctl.failures import OK, NotDone
 from seqctl.groups import add_output
 from seqctl.output import print_json, say
+from seqsvr.channels import explained
 from seqsvr.credentials import Credentials
 from svrprocess.values import REACHED
 
@@ -63,7 +64,8 @@ async def _ask(
             return str(_Status.Name((await stub.Check(request, timeout=timeout_s)).status)), ""
         except grpc.aio.AioRpcError as error:
             failed = error.code() is grpc.StatusCode.UNAVAILABLE
-            return str(error.code().name), (error.details() or "") if failed else ""
+            why = explained(error.details() or "", credentials) if failed else ""
+            return str(error.code().name), why
 
 
 def _address(text: str) -> str:

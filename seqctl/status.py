@@ -16,6 +16,7 @@ from seqctl.credentials import credentials_of
 from seqctl.failures import NOT_DONE, OK
 from seqctl.handshake import expiry
 from seqctl.output import print_json, print_table
+from seqsvr.channels import explained
 from seqsvr.credentials import PLAIN, Credentials
 from seqsvr.v1 import alloc_pb2, alloc_pb2_grpc
 
@@ -101,7 +102,7 @@ async def _answered(
             status.error = f"no answer in {timeout_s:g} s"
             return status, []
         except grpc.aio.AioRpcError as error:
-            status.error = _one_line(error)
+            status.error = _one_line(error, credentials)
             return status, []
     return status, list(answer.table.addresses)
 
@@ -124,6 +125,6 @@ def _row(node: NodeStatus) -> tuple[str, ...]:
     return (node.address, *flags, version, latency, node.certificate or "", node.error or "")
 
 
-def _one_line(error: grpc.aio.AioRpcError) -> str:
-    details = " ".join((error.details() or "").split())
+def _one_line(error: grpc.aio.AioRpcError, credentials: Credentials) -> str:
+    details = " ".join(explained(error.details() or "", credentials).split())
     return f"{error.code().name}: {details}"

@@ -138,6 +138,7 @@ async def test_health_is_asked_for_over_tls(node: FakeAlloc, shown: list[str]) -
     assert await seqctl("health", node.address, *shown) == (0, "SERVING\n", "")
     code, _, err = await seqctl("health", node.address)
     assert (code, "UNAVAILABLE: " in err) == (3, True)
+    assert err.endswith("(does it serve TLS?)\n")
 
 
 async def test_a_foreign_authority_is_named_as_what_is_wrong(
@@ -147,9 +148,9 @@ async def test_a_foreign_authority_is_named_as_what_is_wrong(
     for command in (["next", "7", "--addr", node.address], ["health", node.address]):
         code, out, err = await seqctl(*command, *shown, "--ca", foreign, "--timeout", "1")
         assert (code, out) == (3, "")
-        last = err.splitlines()[-1]
-        assert last.startswith(f"seqctl {command[0]}: ")
-        assert "CERTIFICATE_VERIFY_FAILED" in last
+        assert err.startswith(f"seqctl {command[0]}: ")
+        assert "CERTIFICATE_VERIFY_FAILED" in err
+        assert err.count("\n") == 1
 
 
 async def test_a_caller_that_is_denied_is_told_so_at_once(
