@@ -140,6 +140,13 @@ async def test_a_thousand_who_hang_up_before_the_handshake_leave_the_port_as_it_
 # -- renewal
 
 
+async def lent_now(link: Link[Any]) -> Any:
+    """The stub of the moment, after a call by it."""
+    with link.lent() as stub:
+        await stub.Check(_CHECK, timeout=20)
+        return stub
+
+
 class Answered:
     """A caller without pause over one link, until its `async with` ends."""
 
@@ -171,33 +178,75 @@ class Answered:
             self.calls += 1
 
 
+@pytest.mark.parametrize("first", ["port", "link"])
 async def test_authority_and_certificates_of_both_ends_change_and_no_call_fails(
-    world: World, tmp_path: Path
+    world: World, tmp_path: Path, first: str
 ) -> None:
-    """The old ones are worth nothing any more in the end, on either side."""
-    trusted = bundle(tmp_path / "trusted.crt", [world.ours.crt])
-    caller = world.ours.issue("caller")
-    shown = Certificate("peer", str(world.server.crt), str(world.server.key), str(trusted))
-    links = Credentials(Tls(ca=trusted, cert=caller.crt, key=caller.key))
-    security = Security(links=links, certificates=(shown,))
-    early = world.caller("good")
+    """All files at once, though one end reads its own a while before the other. The old ones are
+    worth nothing any more in the end, on either side."""
+    files = [bundle(tmp_path / f"{name}.crt", [world.ours.crt]) for name in ("port", "link")]
+    caller, early = world.ours.issue("caller"), world.caller("good")
+    shown = Certificate("peer", str(world.server.crt), str(world.server.key), str(files[0]))
+    links = Credentials(Tls(ca=files[1], cert=caller.crt, key=caller.key))
+    ends = [shown.refresh, links.refresh][:: 1 if first == "port" else -1]
     async with serving(shown) as address, Answered(address, links) as answered:
         await answered.more()
-        bundle(trusted, [world.ours.crt, world.theirs.crt])
-        security.refresh()
-        await answered.more()
+        for file in files:
+            bundle(file, [world.theirs.crt, world.ours.crt])
         for name, old in (("server", world.server), ("caller", caller)):
             new = world.theirs.issue(name, **_HOSTS)
             shutil.copy(new.key, old.key)
             shutil.copy(new.crt, old.crt)
-        security.refresh()
-        await answered.more()
-        bundle(trusted, [world.theirs.crt])
-        security.refresh()
-        await answered.more()
+        for refresh in ends:
+            refresh()
+            await asyncio.sleep(1)  # long enough for attempts to connect to fail
+            await answered.more()
+        for file in files:
+            bundle(file, [world.theirs.crt])
+        for refresh in ends:
+            refresh()
+            await answered.more()
         assert await ask(address, early) == "UNAVAILABLE"
         assert await ask(address, links) == "OK"
-    assert shown.reloads == 3 and links.generation == 4 and shown.failures == 0
+        async with asyncio.timeout(30):
+            while answered.link._line is None or answered.link._line.generation != 3:
+                await asyncio.sleep(0.05)
+    assert shown.reloads == 2 and links.generation == 3 and shown.failures == 0
+
+
+async def test_a_link_that_has_lost_its_connection_takes_the_new_certificate_at_once(
+    world: World,
+) -> None:
+    """The old one may have ended meanwhile."""
+    caller = world.ours.issue("caller", expired=True)
+    links = Credentials(Tls(ca=world.ours.crt, cert=caller.crt, key=caller.key))
+    async with serving(world.certificate()) as address:
+        link = Link(address, links, [], health_pb2_grpc.HealthStub)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await link.call("Check", _CHECK, timeout=20)
+        world.ours.issue("caller")
+        assert links.refresh()
+        await link.call("Check", _CHECK, timeout=20)
+        await link.aclose()
+
+
+async def test_certificates_that_nobody_accepts_leave_a_link_on_its_old_channel(
+    world: World,
+) -> None:
+    caller = world.ours.issue("caller")
+    links = Credentials(Tls(ca=world.ours.crt, cert=caller.crt, key=caller.key))
+    async with serving(world.certificate()) as address, Answered(address, links) as answered:
+        await answered.more()
+        bad = world.theirs.issue("caller"), world.ours.issue("expired", expired=True)
+        for new in bad:
+            shutil.copy(new.key, caller.key)
+            shutil.copy(new.crt, caller.crt)
+            assert links.refresh()
+            await asyncio.sleep(0.5)
+            await answered.more()
+        world.ours.issue("caller")
+        assert links.refresh()
+        await answered.more()
 
 
 async def test_what_is_in_flight_on_the_old_channel_is_still_answered(world: World) -> None:
@@ -210,9 +259,9 @@ async def test_what_is_in_flight_on_the_old_channel_is_still_answered(world: Wor
             assert (await stream.read()).status == health_pb2.HealthCheckResponse.SERVING
             world.ours.issue("caller")
             assert links.refresh()
-            with link.lent() as new:
-                assert new is not old
-                await new.Check(_CHECK, timeout=20)
+            async with asyncio.timeout(20):
+                while (await lent_now(link)) is old:
+                    await asyncio.sleep(0.01)
             await old.Check(_CHECK, timeout=20)
             assert not stream.done()
         async with asyncio.timeout(20):
