@@ -21,6 +21,7 @@ from seqsvr.tls import Tls
 from svrprocess.certificates import OPTIONS, Certificate, CertificateMetrics
 from svrprocess.failures import WrongUsage
 from svrprocess.options import Option
+from svrprocess.rights import AUTH_FILE
 from svrprocess.values import PATH, SWITCH, is_loopback, split
 
 _log = get_logger(__name__)
@@ -39,6 +40,7 @@ def _four(prefix: str, whose: str) -> tuple[Option, ...]:
 SECURITY_OPTIONS = (
     *_four("", "callers and Prometheus"),
     *_four("peer-", "other servers"),
+    AUTH_FILE,
     Option("insecure", False, SWITCH, "allow listening in the clear on other than loopback"),
 )
 """Of every program. Files are read anew when they change."""
