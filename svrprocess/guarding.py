@@ -79,7 +79,7 @@ class Badge:
         if found is None and reason is not None:
             raise Denied(reason, _NOBODY_KNOWN)
         if found is not None and reason is not None:
-            spoken = f"{found.name} has no role for {what or self.rpc}, which takes: {rule}"
+            spoken = f"{found.name} has no role for this: {what or self.rpc} is for {rule}"
             raise Denied(reason, spoken)
 
     def count(self, reason: str, entries: int = 1) -> None:
