@@ -4,27 +4,28 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
-import grpc
-
 from allocsvr.ledger import Answers
+from seqsvr.credentials import PLAIN, Credentials
 from seqsvr.errors import TABLE, reason_name
+from seqsvr.link import Link
 from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.v1 import alloc_pb2_grpc
 from svrprocess.rpc import CHANNEL_OPTIONS, RpcFailed, call
 
 
 class Peers:
-    """Channels to other nodes, made at first use."""
+    """Links to other nodes, made at first use. credentials: whoever made them refreshes them."""
 
-    def __init__(self) -> None:
-        self._channels: dict[str, grpc.aio.Channel] = {}
+    def __init__(self, credentials: Credentials = PLAIN) -> None:
+        self._credentials = credentials
+        self._links: dict[str, Link[alloc_pb2_grpc.AllocStub]] = {}
 
     async def next(
         self, address: str, uids: Sequence[int], counts: Sequence[int], timeout_s: float
     ) -> Answers:
         """What the node at `address` answers; a node that does not answer fails every entry."""
         request = pb.BatchGetSeqRequest(uids=uids, counts=counts, forwarded=True)
-        method = partial(self._stub(address).BatchGetSeq, timeout=timeout_s)
+        method = partial(self._link(address).call, "BatchGetSeq", timeout=timeout_s)
         try:
             return fitting(await call(method, request, address), len(uids))
         except RpcFailed as failed:
@@ -35,7 +36,7 @@ class Peers:
     ) -> Answers:
         """As `next`, for the last numbers handed out."""
         request = pb.BatchGetCurSeqRequest(uids=uids, forwarded=True)
-        method = partial(self._stub(address).BatchGetCurSeq, timeout=timeout_s)
+        method = partial(self._link(address).call, "BatchGetCurSeq", timeout=timeout_s)
         try:
             response: pb.BatchGetCurSeqResponse = await call(method, request, address)
         except RpcFailed as failed:
@@ -58,23 +59,22 @@ class Peers:
         request = pb.AdvanceSeqRequest(
             uids=uids, at_least=floors, max_jump=max_jump, forwarded=True
         )
-        method = partial(self._stub(address).AdvanceSeq, timeout=timeout_s)
+        method = partial(self._link(address).call, "AdvanceSeq", timeout=timeout_s)
         try:
             return fitting(await call(method, request, address), len(uids))
         except RpcFailed as failed:
             return _failed(len(uids), failed)
 
     async def aclose(self) -> None:
-        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
-        self._channels.clear()
+        await asyncio.gather(*(link.aclose() for link in self._links.values()))
+        self._links.clear()
 
-    def _stub(self, address: str) -> alloc_pb2_grpc.AllocStub:
-        channel = self._channels.get(address)
-        if channel is None:
-            channel = self._channels[address] = grpc.aio.insecure_channel(
-                address, options=CHANNEL_OPTIONS
-            )
-        return alloc_pb2_grpc.AllocStub(channel)  # type: ignore[no-untyped-call]
+    def _link(self, address: str) -> Link[alloc_pb2_grpc.AllocStub]:
+        link = self._links.get(address)
+        if link is None:
+            make = alloc_pb2_grpc.AllocStub
+            link = self._links[address] = Link(address, self._credentials, CHANNEL_OPTIONS, make)
+        return link
 
 
 def fitting(

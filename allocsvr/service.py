@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -25,6 +25,7 @@ from allocsvr.messages import (
 from allocsvr.metrics import Metrics
 from allocsvr.node import AllocNode
 from allocsvr.packing import session_response
+from allocsvr.permitting import check_admin, check_next, outside
 from seqsvr import tracing
 from seqsvr.errors import TABLE
 from seqsvr.invariants import BrokenInvariant
@@ -32,6 +33,7 @@ from seqsvr.sections import MAX_BATCH
 from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.wire import table_to_wire
 from svrprocess import incidents
+from svrprocess.guarding import Badge, badge
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +75,19 @@ def tolerant(kind: type[Message]) -> Callable[[bytes], Message | Malformed]:
 
 
 class AllocService:
-    """The handlers of seqsvr.v1.Alloc over one node."""
+    """The handlers of seqsvr.v1.Alloc over one node.
+
+    for_peers: on the port for other nodes and operators, whose tables lead to such ports.
+    """
 
     def __init__(
-        self, node: AllocNode, answering: Answering, metrics: Metrics, limits: Limits | None = None
+        self,
+        node: AllocNode,
+        answering: Answering,
+        metrics: Metrics,
+        limits: Limits | None = None,
+        *,
+        for_peers: bool = False,
     ) -> None:
         self._node = node
         self._answering = answering
@@ -85,7 +96,8 @@ class AllocService:
         self._sessions_asked = metrics.requests.labels("Session")
         self._session_seconds = metrics.request_seconds.labels("Session")
         self._entries = {rpc: metrics.batch_entries.labels(rpc) for rpc in _WITH_ENTRIES}
-        self._table: tuple[int, pb.RoutingTable] = (0, pb.RoutingTable())
+        self._for_peers = for_peers
+        self._tables: dict[bool, tuple[int, pb.RoutingTable]] = {}
 
     def handler(self) -> grpc.GenericRpcHandler:
         """To be added to a grpc.aio server."""
@@ -154,7 +166,7 @@ class AllocService:
     async def _get_seq(self, request: pb.GetSeqRequest, context: Any) -> pb.GetSeqResponse:
         count = request.count if request.HasField("count") else 1
         batch = Batch(False, (request.uid,), (count,), forwards(request), request.route_version)
-        answers = await self._all("GetSeq", batch, context)
+        answers = await self._all("GetSeq", batch, request, context)
         if answers.failures:
             self._refuse(batch, answers)
         return pb.GetSeqResponse(
@@ -167,7 +179,7 @@ class AllocService:
         self, request: pb.GetCurSeqRequest, context: Any
     ) -> pb.GetCurSeqResponse:
         batch = Batch(True, (request.uid,), (), forwards(request), request.route_version)
-        answers = await self._all("GetCurSeq", batch, context)
+        answers = await self._all("GetCurSeq", batch, request, context)
         if answers.failures:
             self._refuse(batch, answers)
         return pb.GetCurSeqResponse(
@@ -181,7 +193,7 @@ class AllocService:
         self, request: pb.BatchGetSeqRequest, context: Any
     ) -> pb.BatchGetSeqResponse:
         batch = next_batch(request)
-        answers = await self._all("BatchGetSeq", batch, context)
+        answers = await self._all("BatchGetSeq", batch, request, context)
         response = pb.BatchGetSeqResponse()
         self._fill_next("BatchGetSeq", response, batch, answers)
         return response
@@ -190,7 +202,7 @@ class AllocService:
         self, request: pb.BatchGetCurSeqRequest, context: Any
     ) -> pb.BatchGetCurSeqResponse:
         batch = current_batch(request)
-        answers = await self._all("BatchGetCurSeq", batch, context)
+        answers = await self._all("BatchGetCurSeq", batch, request, context)
         response = pb.BatchGetCurSeqResponse()
         self._fill_current("BatchGetCurSeq", response, batch, answers)
         return response
@@ -199,22 +211,26 @@ class AllocService:
         self, request: pb.AdvanceSeqRequest, context: Any
     ) -> pb.AdvanceSeqResponse:
         batch = advance_batch(request)
-        answers = await self._all("AdvanceSeq", batch, context)
+        answers = await self._all("AdvanceSeq", batch, request, context)
         response = pb.AdvanceSeqResponse()
         self._fill_next("AdvanceSeq", response, batch, answers)
         return response
 
     async def _get_route(self, request: pb.GetRouteRequest, _context: Any) -> pb.GetRouteResponse:
         version = self._node.router.version
+        if request.admin:
+            check_admin(badge())
         if not version:
             raise Refused("ACQUIRING", "no routing table yet")
         if request.known_version > version:
             self._node.known_beyond(request.known_version)
-        table = self._wire_table() if version != request.known_version else None
+        known = version == request.known_version
+        table = None if known else self._wire_table(for_peers=request.admin or self._for_peers)
         return pb.GetRouteResponse(table=table)
 
-    async def _all(self, rpc: str, batch: Batch, context: Any) -> Answers:
+    async def _all(self, rpc: str, batch: Batch, request: Any, context: Any) -> Answers:
         self._entries[rpc].observe(len(batch.uids))
+        batch.denied = self._outside(badge(), request, batch.uids)
         answers = self._answering.now(batch)
         if answers.waiting or answers.failures:
             left_s = context.time_remaining()
@@ -223,6 +239,9 @@ class AllocService:
                 batch, answers, wait_s if left_s is None else min(wait_s, left_s)
             )
         return answers
+
+    def _outside(self, own: Badge | None, request: Any, uids: Sequence[int]) -> Sequence[int]:
+        return outside(own, uids, forwarded=request.forwarded, for_peers=self._for_peers)
 
     # -- sessions ------------------------------------------------------------------------------
 
@@ -263,11 +282,13 @@ class AllocService:
     ) -> pb.SessionResponse | bytes | None:
         """The whole answer to a request; None: it comes later, in parts."""
         self._sessions_asked.inc()
-        packed = self._packed(request.id, request.next)
-        if packed is not None:
-            return packed
         try:
+            denied = () if stream.own is None else self._denied(stream.own, request)
+            packed = None if denied else self._packed(request.id, request.next)
+            if packed is not None:
+                return packed
             batch = self._batch(request)
+            batch.denied = denied
         except Refused as refused:
             self._metrics.errors.labels("Session", refused.reason).inc()
             return pb.SessionResponse(id=request.id, refused=refused.entry())
@@ -280,6 +301,14 @@ class AllocService:
                 return None
             answers.failures += later.given_up()
         return self._response(request, batch, answers)
+
+    def _denied(self, own: Badge, request: pb.SessionRequest) -> Sequence[int]:
+        """Indexes of the entries that are refused. Raises Refused where all of it is."""
+        kind = request.WhichOneof("batch")
+        if kind == "current":
+            return self._outside(own, request.current, request.current.uids)
+        check_next(own)
+        return self._outside(own, request.next, request.next.uids)
 
     def _packed(self, id_: int, body: pb.BatchGetSeqRequest) -> bytes | None:
         """The answer to a large batch in which nothing is special."""
@@ -426,17 +455,21 @@ class AllocService:
             self._node.known_beyond(known)
         return self._wire_table() if known < version or wrong else None
 
-    def _wire_table(self) -> pb.RoutingTable:
-        table = self._node.table
-        if table is not None and table.version != self._table[0]:
-            self._table = (table.version, table_to_wire(table))
-        return self._table[1]
+    def _wire_table(self, *, for_peers: bool | None = None) -> pb.RoutingTable:
+        """for_peers: with the addresses of peer ports; None: as this port is one."""
+        which = self._for_peers if for_peers is None else for_peers
+        table = self._node.peer_table if which else self._node.table
+        version, wire = self._tables.get(which, (0, pb.RoutingTable()))
+        if table is not None and table.version != version:
+            version, wire = self._tables[which] = table.version, table_to_wire(table)
+        return wire
 
 
 class _Stream:
     """Writes of one Session, one at a time."""
 
     def __init__(self, context: Any) -> None:
+        self.own = badge()
         self.late = 0  # batches that are not finished
         self._context = context
         self._lock = asyncio.Lock()

@@ -19,6 +19,7 @@ from allocsvr.peers import Peers
 from allocsvr.service import MAX_MESSAGE_BYTES, SERVICE, AllocService, abort
 from svrprocess import program
 from svrprocess.front import Front
+from svrprocess.security import Security
 from svrprocess.signals import Stop
 
 CLOSE_S = 0.5
@@ -35,14 +36,15 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 class NodeFront:
     """The port of one node. Made on the running loop: `bind`, then `open`, inside it `until`."""
 
-    def __init__(self) -> None:
+    def __init__(self, security: Security | None = None) -> None:
+        self._security = security or Security()
         self.front = Front(OPTIONS, MAX_RPCS)
         self._gate = _Gate()
-        self._peers = Peers()
+        self._peers = Peers(self._security.links)
 
     def bind(self, listen: str) -> str:
-        """Take the port, and nothing more; the address. Raises NotDone."""
-        return self.front.bind(listen)
+        """Take the port, and nothing more; the address. Raises NotDone, WrongUsage."""
+        return self.front.bind(listen, self._security.client)
 
     @asynccontextmanager
     async def open(self, *serving: str) -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ from arbitersvr.metrics import Metrics
 from arbitersvr.moving_sets import MovingSets
 from arbitersvr.probe import PROBE_TIMEOUT_S, HealthProber
 from arbitersvr.reforming import Reforming
+from arbitersvr.stores import connecting
 from clustermap.clock import BootClock
 from clustermap.scene import Limits
 from svrprocess import program
@@ -31,6 +32,7 @@ from svrprocess.health import READY
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
+from svrprocess.security import SECURITY_OPTIONS, security
 from svrprocess.signals import Stop
 from svrprocess.values import LISTEN, OPTIONAL_LISTEN, integer, number, seconds
 
@@ -80,6 +82,7 @@ OPTIONS = (
         integer(1, 10_000),
         "rounds in a row that loads must be off",
     ),
+    *SECURITY_OPTIONS,
 )
 
 
@@ -90,17 +93,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _serve(args: argparse.Namespace) -> int:
     stop = Stop.on_signals()
-    options, etcd = _options(args), etcd_options(args)
+    options, etcd, secured = _options(args), etcd_options(args), security(args)
     front = Front()
-    address = front.bind(args.listen)  # before anything else is touched
+    address = front.bind(args.listen, secured.peer)  # before anything else is touched
     registry = new_registry("arbitersvr")
-    serve_metrics(args.metrics, registry)
-    prober = HealthProber(args.probe_timeout_s)
-    async with cluster_map(etcd, registry) as coordinator:
+    secured.measure(registry)
+    serve_metrics(args.metrics, registry, secured.metrics)
+    prober = HealthProber(args.probe_timeout_s, secured.links)
+    fresh = secured.kept_fresh()
+    async with fresh, cluster_map(etcd, registry, secured.etcd) as coordinator:
         candidate = address.encode()
         clock = BootClock()
-        moves = MovingSets(clock)
-        kinds: dict[str, Work] = {"move": moves, "reform": Reforming()}
+        moves = MovingSets(clock, connecting(secured.links))
+        kinds: dict[str, Work] = {"move": moves, "reform": Reforming(credentials=secured.links)}
         metrics = Metrics(registry)
         arbiter = Arbiter(coordinator, clock, prober, metrics, options, candidate, kinds)
         try:

@@ -12,6 +12,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from arbitersvr.detection import Outcome
+from seqsvr.credentials import PLAIN, Credentials
 from svrprocess.health import node_service
 from svrprocess.values import split
 
@@ -33,20 +34,33 @@ class Prober(Protocol):
 
 
 class HealthProber:
-    """Over the network. timeout_s: for a whole probe."""
+    """Over the network. timeout_s: for a whole probe; credentials: refreshed by who made them."""
 
-    def __init__(self, timeout_s: float = PROBE_TIMEOUT_S) -> None:
+    def __init__(
+        self, timeout_s: float = PROBE_TIMEOUT_S, credentials: Credentials = PLAIN
+    ) -> None:
         self._timeout_s = timeout_s
+        self._credentials = credentials
 
     async def probe(self, address: str, incarnation: int) -> Outcome:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await _connect(address)
-                return await _ask(address, node_service(incarnation), self._timeout_s)
+                return await self._ask(address, node_service(incarnation))
         except ConnectionRefusedError:
             return Outcome.GONE
         except (TimeoutError, OSError, ValueError):
             return Outcome.SILENT
+
+    async def _ask(self, address: str, service: str) -> Outcome:
+        request = health_pb2.HealthCheckRequest(service=service)
+        async with self._credentials.channel(address, _OPTIONS) as channel:
+            try:
+                await health_pb2_grpc.HealthStub(channel).Check(request, timeout=self._timeout_s)
+            except grpc.aio.AioRpcError as error:
+                return Outcome.GONE if error.code() is grpc.StatusCode.NOT_FOUND else Outcome.SILENT
+        # NOT_SERVING too: somebody who knows this incarnation's name is this incarnation.
+        return Outcome.ALIVE
 
 
 async def _connect(address: str) -> None:
@@ -54,14 +68,3 @@ async def _connect(address: str) -> None:
     host, port = split(address, 1)
     _, writer = await asyncio.open_connection(host.strip("[]"), port)
     writer.close()
-
-
-async def _ask(address: str, service: str, timeout_s: float) -> Outcome:
-    async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        try:
-            await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            return Outcome.GONE if error.code() is grpc.StatusCode.NOT_FOUND else Outcome.SILENT
-    # NOT_SERVING too: somebody who knows this incarnation's name is this incarnation.
-    return Outcome.ALIVE

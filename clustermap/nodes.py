@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from clustermap.documents import U64_MAX, Fields, decode, encode, hex64
-from clustermap.model import Owner, check_address, check_id, check_name
+from clustermap.model import Owner, check_address, check_id, check_name, peer_field
 from clustermap.ranges import SECTION_MAX
 
 MAX_HOT = 64
@@ -54,7 +54,7 @@ def _read_hot(fields: Fields) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An AllocSvr process: who it is, where callers reach it, its Set.
+    """An AllocSvr process: who it is, where callers reach it (peer_address: as of Owner), its Set.
 
     draining: it asks to be relieved of its sections. leased: it holds its lease at W replicas, as
     far as it knows; one that says that it does not, for long, is given up (docs/PROTOCOL.md,
@@ -67,15 +67,17 @@ class Node:
     draining: bool = False
     leased: bool = True
     load: Load = field(default_factory=Load)
+    peer_address: str = ""
 
     def __post_init__(self) -> None:
         check_id("incarnation", self.incarnation)
         check_name("Set", self.set)
         check_address(self.address)
+        check_address(self.peer_address)
 
     @property
     def owner(self) -> Owner:
-        return Owner(self.incarnation, self.address)
+        return Owner(self.incarnation, self.address, self.peer_address)
 
     def to_json(self) -> bytes:
         return encode(
@@ -86,6 +88,7 @@ class Node:
                 "draining": self.draining,
                 "leased": self.leased,
                 "load": self.load.fields(),
+                **peer_field(self.peer_address),
             }
         )
 
@@ -103,4 +106,5 @@ class Node:
             fields.flag("draining"),
             fields.flag("leased"),
             fields.one("load", Load.read),
+            fields.maybe_text("peer_address"),
         )

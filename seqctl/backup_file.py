@@ -9,7 +9,8 @@
 cluster and set are the map's documents, owner is 16 hex digits ("" is nobody), times are UTC.
 Snapshots are left out: what they count from is behind as soon as one more number is handed out, and
 nothing may ever be served from an old one. A file is written under another name, synced, and then
-given its own, so that there never is half of one; one that is cut short or altered is refused.
+given its own, so that there never is half of one; one that is cut short or altered is refused. The
+digest is no signature: what others may have written is refused, too.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ from clustermap.logs import cut
 from clustermap.model import Cluster, SetSpec
 from seqctl.failures import VIOLATION, CommandFailed, NotDone, WrongUsage
 from seqsvr.v1 import store_pb2 as pb
+from svrprocess.secret_files import check_trusted
 
 FORMAT = 1
 _HEX64 = re.compile("[0-9a-f]{16}")
@@ -157,7 +159,11 @@ class Writer:
 
 
 def read_backup(path: Path) -> Backup:
-    """The backup in a file. Raises Damaged where it is none, or is not whole, OSError."""
+    """The backup in a file, which nobody else may have written.
+
+    Raises Damaged where it is none, or is not whole, WrongUsage, OSError.
+    """
+    check_trusted(path, "FILE")
     sha256 = _verified(path)
     with path.open("rb") as file:
         lines = _Lines(file)

@@ -19,6 +19,7 @@ from svrprocess.listening import serve_metrics
 from svrprocess.logs import LOG_OPTIONS
 from svrprocess.measures import new_registry
 from svrprocess.options import CONFIG, Option, add_flags, resolve
+from svrprocess.security import SECURITY_OPTIONS, security
 from svrprocess.signals import Stop
 from svrprocess.values import LISTEN, OPTIONAL_LISTEN, PATH, integer, seconds
 
@@ -46,6 +47,7 @@ OPTIONS = (
         seconds(MIN_TTL_S, MAX_TTL_S),
         "seconds for which a lease is granted",
     ),
+    *SECURITY_OPTIONS,
     *LOG_OPTIONS,
 )
 
@@ -63,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
 async def _serve(args: argparse.Namespace) -> int:
     stop = Stop.on_signals()
-    front = NodeFront()
+    secured = security(args)
+    front = NodeFront(secured)
     address = front.bind(args.listen)  # before anything else is touched
     try:
         options = Options(step=args.step, lease_ttl_s=args.lease_ttl_s)
@@ -71,8 +74,10 @@ async def _serve(args: argparse.Namespace) -> int:
         raise WrongUsage(str(bad)) from None
     wanted = Wanted(args.section_size, args.uid_limit)
     registry = new_registry("seqctl up")
-    serve_metrics(args.metrics, registry)
-    async with serving(Path(args.data), address, wanted, options, registry) as node:
+    secured.measure(registry)
+    serve_metrics(args.metrics, registry, secured.metrics)
+    fresh = secured.kept_fresh()
+    async with fresh, serving(Path(args.data), address, wanted, options, registry) as node:
         await serve_node(front, node, stop)
     return OK
 

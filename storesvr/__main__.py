@@ -23,6 +23,7 @@ from svrprocess.front import Front
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
+from svrprocess.security import SECURITY_OPTIONS, security
 from svrprocess.signals import Stop
 from svrprocess.values import (
     LISTEN,
@@ -63,6 +64,7 @@ OPTIONS = (
         "address space for the store, in GiB; no disk is taken",
     ),
     Option("create", False, SWITCH, "make the store if there is none"),
+    *SECURITY_OPTIONS,
 )
 
 
@@ -73,16 +75,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _serve(args: argparse.Namespace) -> int:
     stop = Stop.on_signals()
+    secured = security(args)
     front = Front(SERVER_OPTIONS)
-    address = front.bind(args.listen)
+    address = front.bind(args.listen, secured.peer)
     bind(set=args.set, replica=args.replica)
     registry = new_registry("storesvr")
+    secured.measure(registry)
     service = _open(args, registry)
     try:
-        serve_metrics(args.metrics, registry)
+        serve_metrics(args.metrics, registry, secured.metrics)
         add_to_server(service, front.server)
         await front.start(SERVICE)
-        async with front.health.following(lambda: not service.out_of_quorum):
+        ready = front.health.following(lambda: not service.out_of_quorum)
+        async with secured.kept_fresh(), ready:
             program.announce(address)
             await stop.wait()
     finally:

@@ -7,6 +7,8 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from svrprocess import health, listening
+from svrprocess.guarding import Guard
+from svrprocess.security import Port
 
 KEEPALIVE: tuple[tuple[str, int], ...] = (
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # callers ask every 10 s
@@ -18,20 +20,30 @@ class Front:
     """Made on the running loop: `bind`, `start`, and in the end `aclose`.
 
     options: of the gRPC server; ports are never shared. max_rpcs: calls at a time, None for any
-    number.
+    number. guard: stands before every rpc; None: everybody may do everything.
     """
 
     def __init__(
-        self, options: Sequence[tuple[str, int]] = KEEPALIVE, max_rpcs: int | None = None
+        self,
+        options: Sequence[tuple[str, int]] = KEEPALIVE,
+        max_rpcs: int | None = None,
+        guard: Guard | None = None,
     ) -> None:
         whole = [("grpc.so_reuseport", 0), *options]
-        self.server = grpc.aio.server(options=whole, maximum_concurrent_rpcs=max_rpcs)
+        self.server = grpc.aio.server(
+            options=whole,
+            maximum_concurrent_rpcs=max_rpcs,
+            interceptors=None if guard is None else (guard,),
+        )
         self.health = health.Health()
         self.address = ""
 
-    def bind(self, listen: str) -> str:
-        """Take the port of HOST:PORT, and nothing more; the address. Raises NotDone."""
-        self.address = listening.bind(self.server, listen)
+    def bind(self, listen: str, port: Port | None = None) -> str:
+        """Take the port of HOST:PORT, and nothing more; the address. Raises NotDone, WrongUsage.
+
+        port: how it is protected; None: not at all, so it has to be loopback.
+        """
+        self.address = listening.bind(self.server, listen, port or Port("client"))
         return self.address
 
     async def start(self, *services: str) -> None:

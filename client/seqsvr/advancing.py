@@ -1,22 +1,28 @@
 """Raising uids to a floor: one attempt of it, a unary call for each batch to an owner.
 
+Nodes may take such calls at a port of their own. So owners are looked up in a table that is asked
+for as an operator's; a node that knows no second port answers with the same as everybody's.
+
 Entries come back with the number at which their uid stands, or with a Failure; whether there is
 another attempt is decided by the client. An answer under a superseded epoch counts as none
 (ROUTE-1). To advance twice changes nothing, so whatever is in doubt may be asked for again.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import grpc
 
 from seqsvr.calls import Advance, Failure, lost, refused
-from seqsvr.channels import alloc_stub, open_channel
-from seqsvr.errors import TABLE, reason_name
+from seqsvr.channels import alloc_stub, details_of, open_channel
+from seqsvr.credentials import Credentials
+from seqsvr.errors import TABLE, denial, reason_name
+from seqsvr.finder import RouteFinder
 from seqsvr.routing import ForeignCluster, Router
 from seqsvr.sections import MAX_BATCH, SEQ_LIMIT
 from seqsvr.v1 import alloc_pb2
-from seqsvr.wire import reason_of
+from seqsvr.wire import reason_of, table_from_wire
 
 ATTEMPT_S = 2.5
 """Longer than a node waits for its replicas."""
@@ -25,17 +31,36 @@ CLOSED = Failure("CLOSED", "the client was closed")
 
 
 class Advancing:
-    """The calls of one client. learn: as of Session."""
+    """The calls of one client. learn: as of Session; candidates: as of RouteFinder."""
 
-    def __init__(self, learn: Callable[[alloc_pb2.RoutingTable], bool]) -> None:
+    def __init__(
+        self,
+        learn: Callable[[alloc_pb2.RoutingTable], bool],
+        candidates: Callable[[], Iterable[str]],
+        credentials: Credentials,
+    ) -> None:
         self._learn = learn
+        self._credentials = credentials
+        self._ports = Router()
+        self._finder = RouteFinder(
+            candidates,
+            lambda: self._ports.version,
+            lambda table: self._ports.install(table_from_wire(table)),
+            credentials,
+            admin=True,
+        )
         self._calls: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def attempt(self, entries: Sequence[Advance], router: Router) -> None:
         """Ask the owners once; after that each entry has its number or a failure."""
         loop = asyncio.get_running_loop()
-        batches = _batches(entries, router)
-        calls = [loop.create_task(self._ask(router, at, batch)) for at, batch in batches]
+        failure = await self._locate(router, entries[0].deadline_s) if entries else None
+        if failure is not None:
+            self._failed(entries, failure, False)
+            return
+        batches = _batches(entries, router, self._ports)
+        calls = [loop.create_task(self._ask(router, *batch)) for batch in batches]
         self._calls.update(calls)
         try:
             if calls:
@@ -47,13 +72,34 @@ class Advancing:
 
     async def aclose(self) -> None:
         """End what is outstanding with CLOSED."""
+        self._closed = True
+        await self._finder.aclose()
         calls = list(self._calls)
         for call in calls:
             call.cancel()
         if calls:
             await asyncio.wait(calls)
 
-    async def _ask(self, router: Router, address: str, entries: list[Advance]) -> None:
+    async def _locate(self, router: Router, deadline_s: float) -> Failure | None:
+        """Have the table of ports be as new as the other one; an older one is better than none."""
+        if self._ports.version >= router.version:
+            return None
+        in_time = await self._finder.ask(deadline_s)
+        failure = self._finder.failure
+        if in_time and failure is not None and not failure.retry:
+            return failure
+        if self._ports.table is not None:
+            return None
+        return CLOSED if self._closed else failure or Failure("TIMEOUT", "no node answered in time")
+
+    async def _ask(self, router: Router, owner: str, address: str, entries: list[Advance]) -> None:
+        """At `address`, a port of `owner`, by which name callers know it."""
+        await self._asked(router, address, entries)
+        for entry in entries:
+            if entry.failure is not None:
+                entry.failure = replace(entry.failure, address=owner)
+
+    async def _asked(self, router: Router, address: str, entries: list[Advance]) -> None:
         request = alloc_pb2.AdvanceSeqRequest(
             uids=[entry.uid for entry in entries],
             at_least=[entry.at_least for entry in entries],
@@ -65,9 +111,11 @@ class Advancing:
             entry.doubt += 1
             entry.failure = CLOSED
         try:
-            async with open_channel(address) as channel:
+            async with open_channel(address, self._credentials) as channel:
                 timeout_s = max(0.0, min(left_s, ATTEMPT_S))
-                answer = await alloc_stub(channel).AdvanceSeq(request, timeout=timeout_s)
+                metadata = self._credentials.metadata()
+                advance = alloc_stub(channel).AdvanceSeq
+                answer = await advance(request, timeout=timeout_s, metadata=metadata)
         except grpc.RpcError as error:
             self._failed(entries, *self._breakage(address, error))
         except asyncio.CancelledError:
@@ -117,7 +165,7 @@ class Advancing:
                 entry.failure = refused("STALE_EPOCH", text, address)
 
     @staticmethod
-    def _failed(entries: list[Advance], failure: Failure, answered: bool) -> None:
+    def _failed(entries: Sequence[Advance], failure: Failure, answered: bool) -> None:
         for entry in entries:
             entry.failure = failure
             entry.doubt -= answered
@@ -128,9 +176,9 @@ class Advancing:
         foreign = self._install(address, table) if table is not None else None
         if foreign is not None:
             return foreign, True
-        text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
-        if reason in TABLE:
-            return refused(reason, text or "", address), True
+        text, denied = details_of(error), denial(error)
+        if reason in TABLE or denied is not None:
+            return refused(denied or reason or "", text, address), True
         code = error.code() if isinstance(error, grpc.aio.AioRpcError) else None
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return lost(address, "a node of a version that cannot advance"), True
@@ -146,17 +194,20 @@ class Advancing:
         return None
 
 
-def _batches(entries: Sequence[Advance], router: Router) -> list[tuple[str, list[Advance]]]:
-    """By owner, in pieces; entries without an owner fail."""
-    groups: dict[str, list[Advance]] = {}
+def _batches(
+    entries: Sequence[Advance], router: Router, ports: Router
+) -> list[tuple[str, str, list[Advance]]]:
+    """By owner and port of it, in pieces; entries without an owner fail."""
+    groups: dict[tuple[str, str], list[Advance]] = {}
     for entry in entries:
-        address = router.owner(entry.section)
+        address = ports.owner(entry.section)
         if address is None:
             entry.failure = refused("NOT_OWNER", f"section {entry.section} has no owner", "")
         else:
-            groups.setdefault(address, []).append(entry)
+            owner = router.owner(entry.section) or address
+            groups.setdefault((owner, address), []).append(entry)
     return [
-        (address, group[at : at + MAX_BATCH])
-        for address, group in groups.items()
+        (owner, address, group[at : at + MAX_BATCH])
+        for (owner, address), group in groups.items()
         for at in range(0, len(group), MAX_BATCH)
     ]

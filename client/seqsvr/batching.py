@@ -131,6 +131,17 @@ class Outbox:
         self._bulks.append(bulk)
         return True
 
+    def inherit(self, other: "Outbox") -> None:
+        """Take over what another one has not sent, room or none; what it sent stays with it."""
+        for op, queue in other._queues.items():
+            self._queues[op] += queue
+            other._queues[op] = []
+        self._bulks += other._bulks
+        other._bulks = []
+        sent = sum(batch.left for batch in other._in_flight.values())
+        self._size += other._size - sent
+        other._size = sent
+
     # --- sending
 
     def take(self, now_s: float) -> Batch | None:

@@ -8,6 +8,7 @@ mutate.py       inputs: seeds changed at random, as bytes and as JSON; absurd pr
 documents.py    documents of the map, whole maps, what etcd answers
 stored.py       what lies on disk: records, snapshots, the store's own notes, the embedded map
 files.py        what operators hand over: traces, histories, floors, backups, options, audit lines
+credentials.py  auth files, tokens, names in certificates, and their files
 answers.py      what a client reads of a hostile server
 handlers.py     every rpc of Alloc and Store, Sessions
 regressions.py  inputs that have found a bug

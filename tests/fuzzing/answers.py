@@ -11,7 +11,6 @@ from allocsvr.ledger import Answers
 from allocsvr.peers import fitting
 from fuzzing.loop import run_on_loop
 from fuzzing.mutate import absurd, seeded
-from seqsvr.advancing import Advancing
 from seqsvr.batching import Outbox
 from seqsvr.calls import Advance, Bulk, Entry, Op, Tally
 from seqsvr.client import AsyncClient
@@ -169,11 +168,9 @@ async def _advanced(answer: Any) -> None:
     client = AsyncClient(_WHERE)
     client._learn(_table())
     entries = [Advance(uid, 5, MAX_JUMP, 1e9) for uid in (1, 2)]
-    advancing = Advancing(client._learn)
-    advancing._settle(client._router, _WHERE, entries, answer)
+    client._advancing._settle(client._router, _WHERE, entries, answer)
     for entry in entries:
         assert entry.failure is not None or (entry.seq or 0) >= entry.at_least
-    await advancing.aclose()
     await client.aclose()
 
 

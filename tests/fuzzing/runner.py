@@ -5,8 +5,8 @@
     python -m fuzzing.runner --target store --engine atheris --runs 100000
     python -m fuzzing.runner --target store --replay FILE
 
-The first input that finds something ends the run: it is kept in a file, and the command that
-replays it is printed. Exit codes: 0 nothing found, 1 something.
+The first input that finds something ends the run of its target: it is kept in a file, and the
+command that replays it is printed. Exit codes: 0 nothing found, 1 something.
 """
 
 import argparse
@@ -34,19 +34,19 @@ def main() -> int:
         return 0
     shares = sum(target.share for target in chosen)
     began_s = time.monotonic()
-    total = 0
+    total, found = 0, 0
     for target in chosen:
         runs = max(round(args.runs * target.share / shares), len(target.corpus()))
         if args.engine == "atheris" and len(chosen) > 1:
-            if not _in_a_process_of_its_own(target, runs):
-                return 1
+            found += not _in_a_process_of_its_own(target, runs)
         elif args.engine == "atheris":
             _by_coverage(target, runs, args.corpus)  # does not return
-        elif not _at_random(target, runs, args.seed):
-            return 1
+        else:
+            found += not _at_random(target, runs, args.seed)
         total += runs
-    print(f"{total} inputs in {time.monotonic() - began_s:.0f} s: nothing found", flush=True)
-    return 0
+    took_s = time.monotonic() - began_s
+    print(f"{total} inputs in {took_s:.0f} s: {found} targets failed", flush=True)
+    return 1 if found else 0
 
 
 def _arguments() -> argparse.Namespace:

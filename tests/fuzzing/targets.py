@@ -7,7 +7,7 @@ from clustermap.jobs import Job
 from clustermap.model import Assignments, Cluster, SetSpec
 from clustermap.nodes import Node
 from clustermap.orders import Orders
-from fuzzing import answers, documents, files, handlers, stored
+from fuzzing import answers, credentials, documents, files, handlers, stored
 from fuzzing.regressions import REGRESSIONS
 
 
@@ -72,6 +72,31 @@ _ALL = (
         files.options_seeds,
         ("svrprocess.options", "svrprocess.values", "svrprocess.etcd_options"),
         0.3,
+    ),
+    Target(
+        "auth.file",
+        credentials.auth,
+        credentials.auth_seeds,
+        ("svrprocess.auth_file", "svrprocess.rights"),
+    ),
+    Target(
+        "auth.callers",
+        credentials.callers,
+        credentials.callers_seeds,
+        ("svrprocess.identities", "svrprocess.guarding"),
+    ),
+    Target(
+        "certificates",
+        credentials.certificates,
+        credentials.certificate_seeds,
+        (
+            "svrprocess.certificates",
+            "svrprocess.secret_files",
+            "seqctl.certs_folder",
+            "seqctl.certs_shown",
+            "seqsvr.credentials",
+        ),
+        0.1,
     ),
     Target("audit", files.audit, files.audit_seeds, ("seqctl.audit",)),
     Target("answers.status", answers.statuses, answers.status_seeds, ("seqsvr.wire",)),

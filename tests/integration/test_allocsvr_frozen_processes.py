@@ -19,8 +19,6 @@ import pytest
 from allocsvr.section import State
 from cluster_in_a_box import Box, Caller, Member, NotServed, eventually, open_box
 from seqsvr.sections import SEQ_LIMIT
-from seqsvr.v1 import store_pb2 as pb
-from seqsvr.v1 import store_pb2_grpc
 from svrprocess.store_client import GrpcReplica
 
 BACK_S = 8.0
@@ -98,9 +96,7 @@ async def three_processes(folder: Path) -> AsyncIterator[tuple[Box, list[Store]]
 
 
 async def store_id(wire: GrpcReplica) -> int:
-    stub = store_pb2_grpc.StoreStub(wire._channel)  # type: ignore[no-untyped-call]
-    answer = await stub.Info(pb.InfoRequest(), timeout=20)
-    return int(answer.store_id)
+    return int((await wire.info()).store_id)
 
 
 def granting(member: Member) -> list[int]:

@@ -41,7 +41,6 @@ ELSEWHERE = {
     "seqctl.embedded": "documents, by from_json alone",
     "seqctl.following": "documents, by from_json alone",
     "seqsvr.channels": "addresses that its own caller gives",
-    "seqsvr.credentials": "files that its own caller names; given to gRPC unread",
     "storesvr.engine": "records, by records.decode alone",
     "storesvr.memory": "records, by records.decode alone",
     "storesvr.port": "names of methods",
