@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from clustermap.logs import cut
 from svrprocess import auth_file, guarding
 from svrprocess.failures import WrongUsage
 from svrprocess.guarding import Guard
@@ -117,7 +118,7 @@ def _read(path: str) -> Identities:
     try:
         return auth_file.parse(raw)
     except ValueError as error:
-        raise WrongUsage(f"{OPTION}: {path}: {error}") from None
+        raise WrongUsage(f"{OPTION}: {path}: {cut(str(error))}") from None
 
 
 def _stamped(path: str) -> _Stamp | None:
