@@ -58,16 +58,21 @@ class Port:
     exposed: bool = False
 
     def check(self, listen: str) -> None:
-        """Raises WrongUsage where nobody must listen at HOST:PORT so."""
-        if self.certificate is not None or is_loopback(split(listen)[0]):
-            return
-        if not self.insecure:
+        """Raises WrongUsage where nobody must listen at HOST:PORT so, ValueError if it is none."""
+        if self._exposes(listen) and not self.insecure:
             option = "--peer-cert-file" if self.link == "peer" else "--cert-file"
             raise WrongUsage(
                 f"{listen} is not loopback: give {option}, or --insecure to listen in the clear"
             )
-        self.exposed = True
-        _log.warning("insecure", link=self.link, listen=listen)
+
+    def taken(self, address: str) -> None:
+        """It listens there now: say so where others can read along."""
+        if self._exposes(address):
+            self.exposed = True
+            _log.warning("insecure", link=self.link, listen=address)
+
+    def _exposes(self, listen: str) -> bool:
+        return self.certificate is None and not is_loopback(split(listen)[0])
 
 
 @dataclass(slots=True)
