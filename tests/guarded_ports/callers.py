@@ -26,9 +26,8 @@ class Somebody:
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
         if self.ca is None:
             return grpc.aio.insecure_channel(address, options=options)
-        files = (None, None)
-        if self.certificate is not None:
-            files = self.certificate.key.read_bytes(), self.certificate.crt.read_bytes()
+        own = self.certificate
+        files = (None, None) if own is None else (own.key.read_bytes(), own.crt.read_bytes())
         credentials = grpc.ssl_channel_credentials(self.ca.read_bytes(), *files)
         return grpc.aio.secure_channel(address, credentials, options=options)
 

@@ -53,7 +53,8 @@ async def answered(channel: grpc.aio.Channel, rpc: Rpc, metadata: Metadata = ())
     """What an empty request meets; of a stream, the beginning."""
     try:
         if not rpc.requests and not rpc.responses:
-            await channel.unary_unary(rpc.path)(b"", metadata=metadata, timeout=20)
+            single: Any = channel.unary_unary(rpc.path)
+            await single(b"", metadata=metadata, timeout=20)
         else:
             await _begun(channel, rpc, metadata)
     except grpc.aio.AioRpcError as error:
@@ -76,13 +77,15 @@ def _ended(error: grpc.aio.AioRpcError) -> Answer:
 
 async def _begun(channel: grpc.aio.Channel, rpc: Rpc, metadata: Metadata) -> None:
     """The first answer of a stream, or its end, which is raised unless it is OK."""
+    call: Any
     if rpc.requests:
-        call: Any = channel.stream_stream(rpc.path)(metadata=metadata, timeout=20)
+        call = channel.stream_stream(rpc.path)(metadata=metadata, timeout=20)
         ending = asyncio.ensure_future(call.done_writing())
         await asyncio.wait((ending,))
         ending.exception()  # that the stream has ended already is told by its status
     else:
-        call = channel.unary_stream(rpc.path)(b"", metadata=metadata, timeout=20)
+        stream: Any = channel.unary_stream(rpc.path)
+        call = stream(b"", metadata=metadata, timeout=20)
     try:
         await call.read()
     finally:
@@ -112,7 +115,7 @@ async def _described(channel: grpc.aio.Channel, metadata: Metadata, service: str
 
 
 async def _asked(channel: grpc.aio.Channel, metadata: Metadata, request: Any) -> Any:
-    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[no-untyped-call]
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
     call = stub.ServerReflectionInfo(iter([request]), metadata=metadata, timeout=20)
     async for answer in call:
         return answer
