@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack
 
 from prometheus_client import CollectorRegistry
 
-from allocsvr import joining
+from allocsvr import joining, limits
 from allocsvr.metrics import Metrics
 from allocsvr.node import (
     LEASE_TTL_S,
@@ -30,7 +30,7 @@ from allocsvr.node import (
 )
 from allocsvr.presence import Presence
 from allocsvr.section import MAX_STEP
-from allocsvr.serving import NodeFront
+from allocsvr.serving import ANY_HOST, PEER_LISTEN, NodeFront
 from clustermap.clock import BootClock
 from clustermap.coordinator import Coordinator
 from clustermap.documents import hex64
@@ -43,9 +43,12 @@ from svrprocess.cluster_map import CLOSE_S, cluster_map
 from svrprocess.etcd_options import ETCD_OPTIONS, etcd_options
 from svrprocess.failures import OK, NotDone, WrongUsage
 from svrprocess.health import node_service
+from svrprocess.limits import show
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
+from svrprocess.rights import AUTH_FILE, Rights
+from svrprocess.roles import CLIENT_PORT, PEER_PORT
 from svrprocess.signals import Stop
 from svrprocess.store_client import GrpcReplica
 from svrprocess.values import (
@@ -65,7 +68,6 @@ log = get_logger("allocsvr")
 
 LINGER_S = 1.0
 MAX_WORKERS = 256
-_ANY_HOST = ("0.0.0.0", "[::]", "[::0]")
 
 DESCRIPTION = "A node that hands out numbers, of one Set of a cluster."
 OPTIONS = (
@@ -78,11 +80,20 @@ OPTIONS = (
         REACHED,
         "what map and routes give as its address; none: as it listens",
     ),
+    PEER_LISTEN,
+    Option(
+        "peer-advertise",
+        "",
+        REACHED,
+        "what the map gives as its address of --peer-listen; none: the host of --advertise where it"
+        " listens everywhere, else as it listens",
+    ),
+    AUTH_FILE,
     Option(
         "workers",
         1,
         integer(1, MAX_WORKERS),
-        "nodes, one process each; their ports (listen, advertise, metrics) are consecutive",
+        "nodes, one process each; the ports that are given are those of the first, and consecutive",
     ),
     Option(
         "lease-ttl-s",
@@ -105,6 +116,7 @@ OPTIONS = (
     ),
     Option("metrics", "", OPTIONAL_LISTEN, "where Prometheus reads; empty: nowhere"),
     Option("drain-s", 20.0, seconds(0, 3600), "longest time for handing sections over, in seconds"),
+    *limits.OPTIONS,
 )
 
 
@@ -125,9 +137,11 @@ async def serve_node(args: argparse.Namespace, *, is_worker: bool = False) -> in
     """One node from its port to its drain; OK, or it raises."""
     stop = Stop.on_signals()
     _check(args)
-    front = NodeFront()
-    address = front.bind(args.listen)  # before anything else is touched
     registry = new_registry("allocsvr")
+    rights = Rights(args.auth_file, registry)
+    front = NodeFront(rights.guard(CLIENT_PORT, args), rights.guard(PEER_PORT, args, "peer-"), args)
+    address = front.bind(args.listen, args.peer_listen)  # before anything else is touched
+    show(limits.OPTIONS, args, registry)
     serve_metrics(args.metrics, registry)
     incarnation = secrets.randbits(64) or 1
     bind(set=args.set, incarnation=hex64(incarnation))
@@ -136,6 +150,7 @@ async def serve_node(args: argparse.Namespace, *, is_worker: bool = False) -> in
         if is_worker:
             parent = asyncio.create_task(end_with_input(stop))
             stack.callback(parent.cancel)
+        await stack.enter_async_context(rights.followed())
         await stack.enter_async_context(front.open(node_service(incarnation)))
         joined = await stop.unless(_join(args, registry, stack))
         if joined is None:
@@ -146,6 +161,7 @@ async def serve_node(args: argparse.Namespace, *, is_worker: bool = False) -> in
             spec=spec,
             incarnation=incarnation,
             address=args.advertise or address,
+            peer_address=front.peer_address(args.advertise or address, args.peer_advertise),
             clock=BootClock(),
             coordinator=coordinator,
             metrics=Metrics(registry),
@@ -206,8 +222,10 @@ def _check(args: argparse.Namespace) -> None:
         check_name("Set", args.set)
     except ValueError as error:
         raise WrongUsage(f"--set: {error}") from None
-    if not args.advertise and split(args.listen)[0] in _ANY_HOST:
+    if not args.advertise and split(args.listen)[0] in ANY_HOST:
         raise WrongUsage(f"--advertise is missing: nobody can be sent to {args.listen}")
+    if args.peer_advertise and not args.peer_listen:
+        raise WrongUsage("--peer-advertise is of no use without --peer-listen")
 
 
 def _options(args: argparse.Namespace) -> Options:
@@ -238,10 +256,10 @@ async def _serve_workers(args: argparse.Namespace, argv: Sequence[str]) -> int:
 def _command(args: argparse.Namespace, argv: Sequence[str], index: int) -> list[str]:
     """As we were called, with addresses of its own: the last of equal flags counts."""
     command = [sys.executable, "-m", "allocsvr.worker", *argv]
-    for key in ("listen", "advertise", "metrics"):
-        given = getattr(args, key)
+    for name in ("listen", "advertise", "peer-listen", "peer-advertise", "metrics"):
+        given = getattr(args, name.replace("-", "_"))
         if given:
-            command += [f"--{key}", _shifted(f"--{key}", given, index, args.workers)]
+            command += [f"--{name}", _shifted(f"--{name}", given, index, args.workers)]
     return command
 
 

@@ -36,7 +36,6 @@ class Admission:
         self._allowances = Allowances(limits, clock_s)
         self._streams = Streams(limits, metrics)
         self._waiting = 0
-        metrics.queued.set_function(lambda: self.turnstile.waiting)
 
     # -- single calls --------------------------------------------------------------------------
 
@@ -54,11 +53,14 @@ class Admission:
         timer = asyncio.get_running_loop().call_later(most_s, self._streams.unread, context.peer())
         context.add_done_callback(lambda _: timer.cancel())
 
-    def call(self, batch: Batch, context: Any) -> None:
-        """A single call for these entries. Raises Refused where it is not to be answered."""
+    def call(self, batch: Batch, context: Any, *, forwarded: bool) -> None:
+        """A single call for these entries. Raises Refused where it is not to be answered.
+
+        What another node has forwarded has been paid for there.
+        """
         self.turnstile.passed(len(batch.uids))
         own = badge()
-        if own is None and self._allowances.bare:
+        if forwarded or (own is None and self._allowances.bare):
             return
         try:
             allowance = self._allowances.of(own, context)
@@ -85,14 +87,17 @@ class Admission:
     @contextmanager
     def session(self, stream: Stream, context: Any) -> Iterator[None]:
         """Around a Session's life. Raises Refused where it is ended for a limit."""
-        allowance = self._allowances.of(stream.own, context)
+        try:
+            allowance = self._allowances.of(stream.own, context)
+        except Denied as denied:
+            raise Refused(denied.reason, str(denied)) from None
         if allowance.sessions >= self._limits.max_sessions_per_caller:
             self._limited.labels("max-sessions-per-caller").inc()
             text = f"its caller has {allowance.sessions} Sessions open"
             raise Refused("OVERLOADED", text, retry_after_ms=1_000)
         bare = stream.own is None and self._allowances.bare
         stream.allowance = None if bare else allowance
-        stream.key = context.peer() if stream.own is None else stream.own.caller.name
+        stream.key = stream.peer if allowance.caller is None else allowance.caller.name
         allowance.sessions += 1
         self._streams.add(stream)
         try:

@@ -28,7 +28,8 @@ class Batch:
     floors: what each uid is to be advanced to, by at most max_jump; of no other kind of request.
 
     forward: entries of other owners may be sent on to them (the caller has no routing table).
-    version: of the caller's routing table, 0 if it has none.
+    version: of the caller's routing table, 0 if it has none. denied: entries that are not the
+    caller's to ask for.
     """
 
     current: bool
@@ -38,9 +39,10 @@ class Batch:
     version: int = 0
     floors: Sequence[int] = ()
     max_jump: int = 0
+    denied: Sequence[int] = ()
 
     def only(self, indexes: Sequence[int]) -> "Batch":
-        """The same for some of the entries."""
+        """The same for some of the entries, none of them denied."""
         uids, counts, floors = self.uids, self.counts, self.floors
         return Batch(
             self.current,
@@ -88,6 +90,8 @@ class Answering:
 
     def now(self, batch: Batch) -> Answers:
         """Answer what can be answered without waiting. Runs to completion."""
+        if batch.denied:
+            return self._permitted(batch)
         now_ns = self._now_ns()
         if batch.current:
             return self._ledger.current_batch(batch.uids, now_ns)
@@ -95,6 +99,20 @@ class Answering:
             return self._ledger.advance_batch(batch.uids, batch.floors, batch.max_jump, now_ns)
         answers = self._ledger.next_batch(batch.uids, batch.counts, now_ns)
         self._numbers.inc(answers.numbers)
+        return answers
+
+    def _permitted(self, batch: Batch) -> Answers:
+        """As if those that are denied had not been asked for."""
+        answers = Answers(len(batch.uids))
+        answers.exact = [False] * len(batch.uids) if batch.current else []
+        denied = frozenset(batch.denied)
+        rest = [index for index in range(len(batch.uids)) if index not in denied]
+        if rest:
+            part = self.now(batch.only(rest))
+            merge(answers, rest, part)
+            answers.numbers = part.numbers
+            answers.waiting = [rest[index] for index in part.waiting]
+        answers.failures += [(index, "PERMISSION_DENIED") for index in batch.denied]
         return answers
 
     def whole(self, uids: Sequence[int]) -> Taken | None:
@@ -212,6 +230,7 @@ class Answering:
         """Entries of another owner; what it refuses for not being the owner stays refused."""
         self._node.metrics.forwarded.inc(len(indexes))
         own = batch.only(indexes)
+        address = self._node.reached(address)
         if own.floors:
             return indexes, await self._peers.advance(
                 address, own.uids, own.floors, own.max_jump, timeout_s

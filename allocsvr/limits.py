@@ -5,10 +5,9 @@ a limit is counted under the option's name, in seqsvr_limited_total.
 """
 
 import argparse
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
-from prometheus_client import CollectorRegistry, Gauge
-
+from svrprocess.limits import port_options
 from svrprocess.options import Option
 from svrprocess.values import integer, number, seconds
 
@@ -31,9 +30,11 @@ class Limits:
     unread_s: float = 10.0
 
 
+# The longest legal request is about 60 KB; what is longer than this never reaches Python.
+MAX_MESSAGE_BYTES = 1 << 20
 _DEFAULT = Limits()
 _PER_S = number(0, 1e12)
-OPTIONS: tuple[Option, ...] = (
+_OWN: tuple[Option, ...] = (
     Option(
         "wait-s",
         _DEFAULT.wait_s,
@@ -89,17 +90,14 @@ OPTIONS: tuple[Option, ...] = (
         "seconds without its caller reading an answer after which its connection is closed",
     ),
 )
-_KEYS = tuple(option.key for option in OPTIONS)
+OPTIONS = (*_OWN, *port_options(MAX_MESSAGE_BYTES))
 
 
 def limits(args: argparse.Namespace) -> Limits:
     """What the options say."""
-    return Limits(**{key: getattr(args, key) for key in _KEYS})
+    return Limits(**{option.key: getattr(args, option.key) for option in _OWN})
 
 
-def show(values: Limits, registry: CollectorRegistry) -> None:
-    """Tell Prometheus where the limits are."""
-    gauge = Gauge("seqsvr_limit", "A limit, by its option.", ["limit"], registry=registry)
-    for field in fields(values):
-        if field.name in _KEYS:
-            gauge.labels(field.name.replace("_", "-")).set(getattr(values, field.name))
+def for_peers(values: Limits) -> Limits:
+    """The same for the port of other nodes, which have no rates: they speak for many."""
+    return replace(values, requests_per_s=0.0, numbers_per_s=0.0)

@@ -90,6 +90,8 @@ def explained(
     if reason == "JUMP_TOO_LARGE":
         text = f"uid {uid} can be advanced to {bound} at most by a max_jump of {batch.max_jump}"
         return Refused(reason, f"{text}, not to {batch.floors[index]}", "at_least", bound)
+    if reason == "PERMISSION_DENIED":
+        return Refused(reason, f"uid {uid} is outside of those that the caller may ask for")
     if reason == "SEQUENCE_EXHAUSTED":
         return Refused(reason, f"uid {uid} has no numbers left")
     text = f"section {uid // section_size} of uid {uid}: {_TEXTS.get(reason, reason)}"

@@ -22,7 +22,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -103,6 +103,7 @@ class AllocNode:
         spec: SetSpec,
         incarnation: int,
         address: str,
+        peer_address: str = "",
         clock: Clock,
         coordinator: Coordinator,
         metrics: Metrics,
@@ -113,6 +114,7 @@ class AllocNode:
         self.spec = spec
         self.incarnation = incarnation
         self.address = address
+        self.peer_address = peer_address
         self.clock = clock
         self.metrics = metrics
         self.router = Router()
@@ -121,7 +123,7 @@ class AllocNode:
         self.settled = asyncio.Event()
         self.waiting = Waiting(self.options.max_waiting)
         self.reporting = Reporting(
-            clock, coordinator, spec.name, Owner(incarnation, address), self._held_at
+            clock, coordinator, spec.name, Owner(incarnation, address, peer_address), self._held_at
         )
         self.moving = Moving(
             clock,
@@ -148,6 +150,7 @@ class AllocNode:
         self._view = MapView(cluster)
         self._tasks: set[asyncio.Task[None]] = set()
         self._beyond = 0
+        self._peer_table: tuple[RoutingTable | None, RoutingTable | None] = (None, None)
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -282,6 +285,22 @@ class AllocNode:
     @property
     def table(self) -> RoutingTable | None:
         return self.router.table
+
+    def reached(self, address: str) -> str:
+        """Where servers and operators reach the node that callers reach at `address`."""
+        return self._view.peers().get(address, address)
+
+    @property
+    def peer_table(self) -> RoutingTable | None:
+        """The same with the addresses at which operators reach the nodes."""
+        table = self.table
+        if table is None or table is self._peer_table[0]:
+            return self._peer_table[1]
+        routes = tuple(
+            replace(route, address=self.reached(route.address)) for route in table.routes
+        )
+        self._peer_table = table, replace(table, routes=routes)
+        return self._peer_table[1]
 
     def known_beyond(self, version: int) -> None:
         """A caller's table is of no earlier version than ours, and has led it here wrongly."""

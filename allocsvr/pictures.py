@@ -36,11 +36,15 @@ class MapView:
         self._assignments = _Documents(
             ASSIGNMENTS_PREFIX, Assignments.from_json, lambda document: document.set
         )
+        self._peers: dict[str, str] | None = None
 
     def take(self, picture: Mapping[str, Versioned]) -> bool:
         """Read what has changed; whether anything has."""
         specs = self._specs.take(picture)
-        return self._assignments.take(picture) or specs
+        assignments = self._assignments.take(picture)
+        if assignments:
+            self._peers = None
+        return assignments or specs
 
     def spec(self, set_name: str) -> SetSpec | None:
         """What the map says of a Set; None if it says nothing."""
@@ -49,6 +53,17 @@ class MapView:
     def assignments(self, set_name: str) -> Assignments | None:
         """The assignments of a Set; None if the map has none."""
         return self._assignments.good.get(set_name)
+
+    def peers(self) -> dict[str, str]:
+        """Address of a node -> its peer address, for those that have one of their own."""
+        if self._peers is None:
+            # A process that took the port of another one has later epochs.
+            entries = [e for document in self._assignments.good.values() for e in document.entries]
+            if not any(entry.peer_address for entry in entries):
+                entries.clear()
+            entries.sort(key=lambda entry: entry.epoch)
+            self._peers = {entry.address: entry.owner.reached for entry in entries}
+        return self._peers
 
     def table(self) -> RoutingTable:
         """What clients see of it. A Set whose assignments contradict the others' has no routes."""

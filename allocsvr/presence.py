@@ -51,7 +51,13 @@ class Presence:
         self._key = node_key(node.spec.name, node.incarnation)
         self._rates = Rates()
         self._serving = 0
-        self._said = Node(node.incarnation, address, node.spec.name, leased=False)
+        self._said = Node(
+            node.incarnation,
+            address,
+            node.spec.name,
+            leased=False,
+            peer_address=node.peer_address,
+        )
         self._held: Registration | None = None
         self._draining = False
         self._closed = False

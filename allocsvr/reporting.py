@@ -148,7 +148,7 @@ class Reporting:
         """Those that are still held, under the epochs that they are held under by now."""
         epochs = ((section, self._held_at(section)) for section in sorted(sections))
         return [
-            Assignment(first, last, self._owner.incarnation, self._owner.address, epoch)
+            Assignment.to(self._owner, first, last, epoch)
             for first, last, epoch in ranges((s, epoch) for s, epoch in epochs if epoch)
         ]
 

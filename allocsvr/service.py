@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
 import grpc
@@ -26,6 +26,7 @@ from allocsvr.messages import (
 from allocsvr.metrics import Metrics
 from allocsvr.node import AllocNode
 from allocsvr.packing import session_response
+from allocsvr.permitting import check_admin, check_next, outside
 from allocsvr.streams import ENTRY_BYTES, Stream
 from seqsvr import tracing
 from seqsvr.errors import TABLE
@@ -33,13 +34,12 @@ from seqsvr.invariants import BrokenInvariant
 from seqsvr.sections import MAX_BATCH
 from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.wire import table_to_wire
+from svrprocess.guarding import Badge, badge
 
 logger = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Alloc"].full_name
 _WITH_ENTRIES = ("GetSeq", "GetCurSeq", "BatchGetSeq", "BatchGetCurSeq", "AdvanceSeq", "Session")
-# The longest legal request is about 60 KB; what is longer than this never reaches Python.
-MAX_MESSAGE_BYTES = 1 << 20
 # Refusals that are worth the size of a table: of others this node may know no better.
 _TABLE_HELPS = frozenset({"NOT_OWNER", "LEASE_EXPIRED", "DRAINING", "STALE_EPOCH"})
 
@@ -64,20 +64,32 @@ def tolerant(kind: type[Message]) -> Callable[[bytes], Message | Malformed]:
 
 
 class AllocService:
-    """The handlers of seqsvr.v1.Alloc over one node."""
+    """The handlers of seqsvr.v1.Alloc over one node.
+
+    for_peers: on the port for other nodes and operators, whose tables lead to such ports.
+    """
 
     def __init__(
-        self, node: AllocNode, answering: Answering, metrics: Metrics, limits: Limits | None = None
+        self,
+        node: AllocNode,
+        answering: Answering,
+        metrics: Metrics,
+        limits: Limits | None = None,
+        *,
+        for_peers: bool = False,
     ) -> None:
         self._node = node
         self._answering = answering
         self._metrics = metrics
         self._limits = limits or Limits()
         self._admission = Admission(self._limits, metrics)
+        if not for_peers:
+            metrics.queued.set_function(lambda: self._admission.turnstile.waiting)
         self._sessions_asked = metrics.requests.labels("Session")
         self._session_seconds = metrics.request_seconds.labels("Session")
         self._entries = {rpc: metrics.batch_entries.labels(rpc) for rpc in _WITH_ENTRIES}
-        self._table: tuple[int, pb.RoutingTable] = (0, pb.RoutingTable())
+        self._for_peers = for_peers
+        self._tables: dict[bool, tuple[int, pb.RoutingTable]] = {}
 
     def handler(self) -> grpc.GenericRpcHandler:
         """To be added to a grpc.aio server."""
@@ -143,7 +155,7 @@ class AllocService:
     async def _get_seq(self, request: pb.GetSeqRequest, context: Any) -> pb.GetSeqResponse:
         count = request.count if request.HasField("count") else 1
         batch = Batch(False, (request.uid,), (count,), forwards(request), request.route_version)
-        answers = await self._all("GetSeq", batch, context)
+        answers = await self._all("GetSeq", batch, request, context)
         if answers.failures:
             self._refuse(batch, answers)
         return pb.GetSeqResponse(
@@ -156,7 +168,7 @@ class AllocService:
         self, request: pb.GetCurSeqRequest, context: Any
     ) -> pb.GetCurSeqResponse:
         batch = Batch(True, (request.uid,), (), forwards(request), request.route_version)
-        answers = await self._all("GetCurSeq", batch, context)
+        answers = await self._all("GetCurSeq", batch, request, context)
         if answers.failures:
             self._refuse(batch, answers)
         return pb.GetCurSeqResponse(
@@ -170,7 +182,7 @@ class AllocService:
         self, request: pb.BatchGetSeqRequest, context: Any
     ) -> pb.BatchGetSeqResponse:
         batch = next_batch(request)
-        answers = await self._all("BatchGetSeq", batch, context)
+        answers = await self._all("BatchGetSeq", batch, request, context)
         response = pb.BatchGetSeqResponse()
         self._fill_next("BatchGetSeq", response, batch, answers)
         return response
@@ -179,7 +191,7 @@ class AllocService:
         self, request: pb.BatchGetCurSeqRequest, context: Any
     ) -> pb.BatchGetCurSeqResponse:
         batch = current_batch(request)
-        answers = await self._all("BatchGetCurSeq", batch, context)
+        answers = await self._all("BatchGetCurSeq", batch, request, context)
         response = pb.BatchGetCurSeqResponse()
         self._fill_current("BatchGetCurSeq", response, batch, answers)
         return response
@@ -188,29 +200,36 @@ class AllocService:
         self, request: pb.AdvanceSeqRequest, context: Any
     ) -> pb.AdvanceSeqResponse:
         batch = advance_batch(request)
-        answers = await self._all("AdvanceSeq", batch, context)
+        answers = await self._all("AdvanceSeq", batch, request, context)
         response = pb.AdvanceSeqResponse()
         self._fill_next("AdvanceSeq", response, batch, answers)
         return response
 
     async def _get_route(self, request: pb.GetRouteRequest, _context: Any) -> pb.GetRouteResponse:
         version = self._node.router.version
+        if request.admin:
+            check_admin(badge())
         if not version:
             raise Refused("ACQUIRING", "no routing table yet")
         if request.known_version > version:
             self._node.known_beyond(request.known_version)
-        table = self._wire_table() if version != request.known_version else None
+        known = version == request.known_version
+        table = None if known else self._wire_table(for_peers=request.admin or self._for_peers)
         return pb.GetRouteResponse(table=table)
 
-    async def _all(self, rpc: str, batch: Batch, context: Any) -> Answers:
+    async def _all(self, rpc: str, batch: Batch, request: Any, context: Any) -> Answers:
         self._entries[rpc].observe(len(batch.uids))
-        self._admission.call(batch, context)
+        self._admission.call(batch, context, forwarded=request.forwarded)
+        batch.denied = self._outside(badge(), request, batch.uids)
         answers = self._answering.now(batch)
         if answers.waiting or answers.failures:
             left_s = self._admission.left_s(context)
             with self._admission.waiting() as has_room:
                 await self._answering.rest(batch, answers, left_s, may_wait=has_room)
         return answers
+
+    def _outside(self, own: Badge | None, request: Any, uids: Sequence[int]) -> Sequence[int]:
+        return outside(own, uids, forwarded=request.forwarded, for_peers=self._for_peers)
 
     # -- sessions ------------------------------------------------------------------------------
 
@@ -270,11 +289,13 @@ class AllocService:
     ) -> pb.SessionResponse | bytes | None:
         """The whole answer to a request; None: it comes later, in parts."""
         self._sessions_asked.inc()
-        packed = self._packed(request.id, request.next)
-        if packed is not None:
-            return packed
         try:
+            denied = () if stream.own is None else self._denied(stream.own, request)
+            packed = None if denied else self._packed(request.id, request.next)
+            if packed is not None:
+                return packed
             batch = self._batch(request)
+            batch.denied = denied
         except Refused as refused:
             self._metrics.errors.labels("Session", refused.reason).inc()
             return pb.SessionResponse(id=request.id, refused=refused.entry())
@@ -289,6 +310,14 @@ class AllocService:
                 return None
             answers.failures += later.given_up()
         return self._response(request, batch, answers)
+
+    def _denied(self, own: Badge, request: pb.SessionRequest) -> Sequence[int]:
+        """Indexes of the entries that are refused. Raises Refused where all of it is."""
+        kind = request.WhichOneof("batch")
+        if kind == "current":
+            return self._outside(own, request.current, request.current.uids)
+        check_next(own)
+        return self._outside(own, request.next, request.next.uids)
 
     def _packed(self, id_: int, body: pb.BatchGetSeqRequest) -> bytes | None:
         """The answer to a large batch in which nothing is special."""
@@ -440,11 +469,14 @@ class AllocService:
             self._node.known_beyond(known)
         return self._wire_table() if known < version or wrong else None
 
-    def _wire_table(self) -> pb.RoutingTable:
-        table = self._node.table
-        if table is not None and table.version != self._table[0]:
-            self._table = (table.version, table_to_wire(table))
-        return self._table[1]
+    def _wire_table(self, *, for_peers: bool | None = None) -> pb.RoutingTable:
+        """for_peers: with the addresses of peer ports; None: as this port is one."""
+        which = self._for_peers if for_peers is None else for_peers
+        table = self._node.peer_table if which else self._node.table
+        version, wire = self._tables.get(which, (0, pb.RoutingTable()))
+        if table is not None and table.version != version:
+            version, wire = self._tables[which] = table.version, table_to_wire(table)
+        return wire
 
 
 async def abort(context: Any, refused: Refused) -> None:

@@ -31,6 +31,8 @@ from svrprocess.health import READY
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
+from svrprocess.rights import AUTH_FILE, Rights
+from svrprocess.roles import EVERYWHERE
 from svrprocess.signals import Stop
 from svrprocess.values import LISTEN, OPTIONAL_LISTEN, integer, number, seconds
 
@@ -45,6 +47,7 @@ DESCRIPTION = "Decides which node should serve which sections; one of several le
 OPTIONS = (
     *ETCD_OPTIONS,
     Option("listen", "127.0.0.1:7422", LISTEN, "where it answers for its health; port 0: any"),
+    AUTH_FILE,
     Option("metrics", "", OPTIONAL_LISTEN, "where Prometheus reads; empty: nowhere"),
     Option("lease-ttl-s", _TIMES.lease_ttl_s, seconds(0.1, 60), "seconds the nodes' leases last"),
     Option(
@@ -91,12 +94,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _serve(args: argparse.Namespace) -> int:
     stop = Stop.on_signals()
     options, etcd = _options(args), etcd_options(args)
-    front = Front()
-    address = front.bind(args.listen)  # before anything else is touched
     registry = new_registry("arbitersvr")
+    rights = Rights(args.auth_file, registry)
+    front = Front(guard=rights.guard(EVERYWHERE, args, "peer-"))
+    address = front.bind(args.listen)  # before anything else is touched
     serve_metrics(args.metrics, registry)
     prober = HealthProber(args.probe_timeout_s)
-    async with cluster_map(etcd, registry) as coordinator:
+    async with rights.followed(), cluster_map(etcd, registry) as coordinator:
         candidate = address.encode()
         clock = BootClock()
         moves = MovingSets(clock)

@@ -317,10 +317,10 @@ class Keeper:
 
 
 def _named(document: Assignments) -> dict[int, str]:
-    """incarnation -> address of everybody who has sections, or is to get some."""
+    """incarnation -> where to reach everybody who has sections, or is to get some."""
     named = {}
     for entry in document.entries:
-        named[entry.incarnation] = entry.address
+        named[entry.incarnation] = entry.owner.reached
         if entry.successor is not None:
-            named[entry.successor.incarnation] = entry.successor.address
+            named[entry.successor.incarnation] = entry.successor.reached
     return named

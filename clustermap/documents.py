@@ -59,6 +59,15 @@ class Fields:
         value = self._take(name)
         return value if isinstance(value, str) else self._refuse(name, "a string", value)
 
+    def maybe_text(self, name: str) -> str:
+        """A string that is written only where it is not empty; empty where it is missing."""
+        if not self.has(name):
+            return ""
+        text = self.text(name)
+        if not text:
+            raise ValueError(f"{self._path}{name} is written only where it is not empty")
+        return text
+
     def flag(self, name: str) -> bool:
         value = self._take(name)
         return value if isinstance(value, bool) else self._refuse(name, "true or false", value)

@@ -261,20 +261,32 @@ class SetSpec:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """An AllocSvr process: its incarnation, and where callers reach it."""
+    """An AllocSvr process: its incarnation, and where callers reach it.
+
+    peer_address: where other nodes, the arbiter and operators do; empty: at the same address. It
+    says nothing about who it is, so equal owners may differ in it.
+    """
 
     incarnation: int
     address: str
+    peer_address: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         check_id("incarnation", self.incarnation)
 
+    @property
+    def reached(self) -> str:
+        """Where servers and operators reach it."""
+        return self.peer_address or self.address
+
     def fields(self) -> dict[str, object]:
-        return {"incarnation": hex64(self.incarnation), "address": self.address}
+        where = {"address": self.address, **peer_field(self.peer_address)}
+        return {"incarnation": hex64(self.incarnation), **where}
 
     @classmethod
     def read(cls, fields: Fields) -> "Owner":
-        return cls(fields.hex64("incarnation"), fields.text("address"))
+        where = fields.text("address"), fields.maybe_text("peer_address")
+        return cls(fields.hex64("incarnation"), *where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +294,7 @@ class Assignment:
     """Sections `first..last` are to be served by a node under `epoch` (at least 1).
 
     leaving: the node is to release them; until another assignment it still is the one to ask.
-    successor: who gets them once they are released; None: nobody yet.
+    successor: who gets them once they are released; None: nobody yet. peer_address: as of Owner.
     """
 
     first: int
@@ -292,6 +304,7 @@ class Assignment:
     epoch: int
     leaving: bool = False
     successor: Owner | None = None
+    peer_address: str = ""
 
     def __post_init__(self) -> None:
         _check_range("assignment", self.first, self.last)
@@ -299,6 +312,16 @@ class Assignment:
         _check_epoch(self.epoch)
         if self.successor is not None and not self.leaving:
             raise ValueError(f"assignment {self.first}..{self.last} has a successor and stays")
+
+    @classmethod
+    def to(cls, owner: Owner, first: int, last: int, epoch: int) -> "Assignment":
+        """These sections, given to `owner`."""
+        where = owner.incarnation, owner.address
+        return cls(first, last, *where, epoch, peer_address=owner.peer_address)
+
+    @property
+    def owner(self) -> Owner:
+        return Owner(self.incarnation, self.address, self.peer_address)
 
     def fields(self) -> dict[str, object]:
         return {
@@ -308,6 +331,7 @@ class Assignment:
             "address": self.address,
             "epoch": self.epoch,
             "leaving": self.leaving,
+            **peer_field(self.peer_address),
             **({"successor": self.successor.fields()} if self.successor else {}),
         }
 
@@ -321,6 +345,7 @@ class Assignment:
             fields.integer("epoch", 1, U64_MAX),
             fields.flag("leaving"),
             fields.maybe("successor", Owner.read),
+            fields.maybe_text("peer_address"),
         )
 
 
@@ -433,6 +458,11 @@ def routing_table(
         return RoutingTable(cluster.id, version, cluster.layout, tuple(routes))
     except ValueError as error:
         raise MapCorrupt(f"assignments of Sets {sorted(assignments)}: {error}") from error
+
+
+def peer_field(peer_address: str) -> dict[str, str]:
+    """Of a document; versions before this field cannot read one that has it."""
+    return {"peer_address": peer_address} if peer_address else {}
 
 
 def check_name(what: str, name: str) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from clustermap.documents import U64_MAX, Fields, decode, encode, hex64
-from clustermap.model import Owner, check_id, check_name
+from clustermap.model import Owner, check_id, check_name, peer_field
 from clustermap.ranges import SECTION_MAX
 
 MAX_HOT = 64
@@ -54,7 +54,7 @@ def _read_hot(fields: Fields) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An AllocSvr process: who it is, where callers reach it, its Set.
+    """An AllocSvr process: who it is, where callers reach it (peer_address: as of Owner), its Set.
 
     draining: it asks to be relieved of its sections. leased: it holds its lease at W replicas, as
     far as it knows; one that says that it does not, for long, is given up (docs/PROTOCOL.md,
@@ -67,6 +67,7 @@ class Node:
     draining: bool = False
     leased: bool = True
     load: Load = field(default_factory=Load)
+    peer_address: str = ""
 
     def __post_init__(self) -> None:
         check_id("incarnation", self.incarnation)
@@ -74,7 +75,7 @@ class Node:
 
     @property
     def owner(self) -> Owner:
-        return Owner(self.incarnation, self.address)
+        return Owner(self.incarnation, self.address, self.peer_address)
 
     def to_json(self) -> bytes:
         return encode(
@@ -85,6 +86,7 @@ class Node:
                 "draining": self.draining,
                 "leased": self.leased,
                 "load": self.load.fields(),
+                **peer_field(self.peer_address),
             }
         )
 
@@ -102,4 +104,5 @@ class Node:
             fields.flag("draining"),
             fields.flag("leased"),
             fields.one("load", Load.read),
+            fields.maybe_text("peer_address"),
         )

@@ -75,12 +75,8 @@ def hand_over(document: Assignments, released: Iterable[Range], incarnation: int
     for entry, floor, _, _ in overlaps(done, document.floors):
         above[entry.first] = max(above[entry.first], floor.epoch)
     given = [
-        Assignment(
-            entry.first,
-            entry.last,
-            entry.successor.incarnation,
-            entry.successor.address,
-            _after(document, above[entry.first]),
+        Assignment.to(
+            entry.successor, entry.first, entry.last, _after(document, above[entry.first])
         )
         for entry in done
         if entry.successor is not None
@@ -186,7 +182,7 @@ def _check_set(document: Assignments, node: Node) -> None:
 
 
 def _serves(entry: Assignment, node: Node) -> bool:
-    return Owner(entry.incarnation, entry.address) == node.owner and not entry.leaving
+    return entry.owner == node.owner and not entry.leaving
 
 
 def _given(
@@ -195,7 +191,7 @@ def _given(
     """Entries and floors once `ranges` are the owner's, at one epoch above all that they had."""
     known = (document.highest_epoch(span.first, span.last) for span in ranges)
     epoch = _after(document, max(above, *known))
-    given = [Assignment(r.first, r.last, owner.incarnation, owner.address, epoch) for r in ranges]
+    given = [Assignment.to(owner, r.first, r.last, epoch) for r in ranges]
     entries = [*without(document.entries, ranges), *given]
     return entries, without(document.floors, ranges)
 

@@ -135,7 +135,7 @@ def rewritten(document: Assignments, moves: Sequence[Move]) -> Assignments:
 
 
 def _given(part: Piece, owner: Owner, epoch: int) -> Assignment:
-    return Assignment(part.first, part.last, owner.incarnation, owner.address, epoch)
+    return Assignment.to(owner, part.first, part.last, epoch)
 
 
 def _leaving(part: Piece, entry: Assignment, successor: Owner | None) -> Assignment:
@@ -197,7 +197,7 @@ class _Crew:
             known = entry.successor is not None and entry.successor.incarnation in self.willing
             return entry.successor if known else None
         lives = entry.incarnation in self.registered and entry.incarnation not in self.draining
-        return Owner(entry.incarnation, entry.address) if lives else None
+        return entry.owner if lives else None
 
     def job(self, entry: Assignment) -> Owner | None:
         """The job to which these sections are leaving."""

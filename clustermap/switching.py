@@ -65,7 +65,7 @@ def _claim(piece: Piece, job: int, nowhere: str) -> Move | None:
     entry = piece.entry
     if entry is None:
         return Move(piece.first, piece.last, UNOWNED, Owner(job, nowhere))
-    owner = Owner(job, entry.address)
+    owner = replace(entry.owner, incarnation=job)
     if entry.incarnation == job:
         spent = piece.floor >= entry.epoch
         return Move(piece.first, piece.last, UNOWNED, owner) if spent else None
@@ -116,7 +116,7 @@ def switched(
 def _least_laden(entries: Iterable[Assignment], nodes: Iterable[Owner]) -> Owner | None:
     counts: dict[Owner, int] = dict.fromkeys(nodes, 0)
     for entry in entries:
-        owner = Owner(entry.incarnation, entry.address)
+        owner = entry.owner
         if owner in counts:
             counts[owner] += entry.last - entry.first + 1
     return min(counts, key=lambda owner: (counts[owner], owner.incarnation), default=None)

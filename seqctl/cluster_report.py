@@ -326,7 +326,7 @@ def _owners(document: Assignments) -> Counter[Owner]:
     """Whom the document gives sections to, and how many."""
     found: Counter[Owner] = Counter()
     for entry in document.entries:
-        found[Owner(entry.incarnation, entry.address)] += entry.last - entry.first + 1
+        found[entry.owner] += entry.last - entry.first + 1
     return found
 
 

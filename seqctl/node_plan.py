@@ -146,7 +146,7 @@ def _everybody(found: View) -> list[tuple[str, Owner]]:
     """Set and owner of all who are registered or have sections."""
     nodes = [(node.set, node.owner) for node in found.nodes]
     held = [
-        (name, Owner(entry.incarnation, entry.address))
+        (name, entry.owner)
         for name, document in found.assignments.items()
         for entry in document.entries
     ]

@@ -23,6 +23,8 @@ from svrprocess.front import Front
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
+from svrprocess.rights import AUTH_FILE, Rights
+from svrprocess.roles import STORE_PORT
 from svrprocess.signals import Stop
 from svrprocess.values import (
     LISTEN,
@@ -62,6 +64,7 @@ OPTIONS = (
         number(0.001, 2**20, "GiB"),
         "address space for the store, in GiB; no disk is taken",
     ),
+    AUTH_FILE,
     Option("create", False, SWITCH, "make the store if there is none"),
 )
 
@@ -73,16 +76,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _serve(args: argparse.Namespace) -> int:
     stop = Stop.on_signals()
-    front = Front(SERVER_OPTIONS)
+    registry = new_registry("storesvr")
+    rights = Rights(args.auth_file, registry)
+    front = Front(SERVER_OPTIONS, guard=rights.guard(STORE_PORT, args, "peer-"))
     address = front.bind(args.listen)
     bind(set=args.set, replica=args.replica)
-    registry = new_registry("storesvr")
     service = _open(args, registry)
     try:
         serve_metrics(args.metrics, registry)
         add_to_server(service, front.server)
         await front.start(SERVICE)
-        async with front.health.following(lambda: not service.out_of_quorum):
+        ready = front.health.following(lambda: not service.out_of_quorum)
+        async with rights.followed(), ready:
             program.announce(address)
             await stop.wait()
     finally:

@@ -5,7 +5,9 @@ or a bare status, without our details: to say more would cost as much as to answ
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from prometheus_client import CollectorRegistry, Gauge
 
 from svrprocess.options import Option
 from svrprocess.values import integer, seconds
@@ -86,3 +88,15 @@ def grpc_options(args: argparse.Namespace) -> GrpcOptions:
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
     )
+
+
+def defaults(options: Iterable[Option]) -> argparse.Namespace:
+    """What they are where nobody says anything."""
+    return argparse.Namespace(**{option.key: option.default for option in options})
+
+
+def show(options: Iterable[Option], args: argparse.Namespace, registry: CollectorRegistry) -> None:
+    """Tell Prometheus where the limits are."""
+    gauge = Gauge("seqsvr_limit", "A limit, by its option.", ["limit"], registry=registry)
+    for option in options:
+        gauge.labels(option.name).set(getattr(args, option.key))

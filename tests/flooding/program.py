@@ -107,10 +107,9 @@ class Flood:
 
     def figures(self) -> dict[str, float]:
         """So far."""
-        sums = [(0, 0, 0), *self._lost, *((c.sent, c.answered, c.refused) for c in self.connections)]
-        sent, answered, refused = (
-            (sum(part) for part in zip(*sums, strict=True)) if sums else (0, 0, 0)
-        )
+        sums = [(0, 0, 0), *self._lost]
+        sums += [(one.sent, one.answered, one.refused) for one in self.connections]
+        sent, answered, refused = (sum(part) for part in zip(*sums, strict=True))
         return {
             "offered": self.offered,
             "sent": sent,
