@@ -50,7 +50,7 @@ class Line(Generic[T]):
         self._lanes: dict[Hashable, _Lane[T]] = {}
         self._turns: list[tuple[float, int, Hashable]] = []  # a lane's in it iff it has items
         self._asking: set[Hashable] = set()  # lanes with items, or with some that were refused
-        self._served_s = 0.0  # of the lane that was last let out
+        self._served_s = self._most_s = 0.0  # of the lane that was last let out; of any
         self._joined = 0
         self.length = 0
 
@@ -90,8 +90,11 @@ class Line(Generic[T]):
         lane.queued_s = lane.queued_s - work_s if lane.items else 0.0
         lane.served_s += work_s
         self.length -= 1
+        self._most_s = max(self._most_s, lane.served_s)
         if lane.items:
             self._enter(key, lane)
+        elif not self._turns:
+            self._served_s = self._most_s  # nobody waits: from here on all are equal again
         self._rests(key, lane)
         return work_s, item
 

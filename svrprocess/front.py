@@ -31,9 +31,9 @@ class Front:
         guard: Guard | None = None,
         apart: Iterable[str] = (),
     ) -> None:
-        whole = [("grpc.so_reuseport", 0), *options]
+        whole = {"grpc.so_reuseport": 0, **dict(options)}  # the last of equal ones counts
         self.server = grpc.aio.server(
-            options=whole,
+            options=list(whole.items()),
             maximum_concurrent_rpcs=max_rpcs,
             interceptors=None if guard is None else (guard,),
         )

@@ -19,7 +19,9 @@ WINDOW_BYTES = 64 << 10
 each connection, of which a node has thousands."""
 
 
-def port_options(max_message_bytes: int, max_calls: int = 10_000) -> tuple[Option, ...]:
+def port_options(
+    max_message_bytes: int, max_calls: int = 10_000, per_connection: int = 100
+) -> tuple[Option, ...]:
     """The options of a program with a port; what differs between programs is given."""
     return (
         Option(
@@ -36,7 +38,7 @@ def port_options(max_message_bytes: int, max_calls: int = 10_000) -> tuple[Optio
         ),
         Option(
             "max-calls-per-connection",
-            100,
+            per_connection,
             integer(1, 1_000_000),
             "calls and streams at a time on a connection; clients hold back what is beyond",
         ),
@@ -73,9 +75,11 @@ def port_options(max_message_bytes: int, max_calls: int = 10_000) -> tuple[Optio
     )
 
 
-def grpc_options(args: argparse.Namespace) -> GrpcOptions:
-    """The same as gRPC takes them."""
+def grpc_options(args: argparse.Namespace, *, strangers: bool = True) -> GrpcOptions:
+    """The same as gRPC takes them. strangers: whether others than our own servers call."""
+    ahead = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", WINDOW_BYTES))
     return (
+        *(ahead if strangers else ()),
         ("grpc.max_allowed_incoming_connections", args.max_connections),
         ("grpc.max_concurrent_streams", args.max_calls_per_connection),
         ("grpc.server.max_pending_requests", args.max_pending_calls),
@@ -85,8 +89,6 @@ def grpc_options(args: argparse.Namespace) -> GrpcOptions:
         ("grpc.absolute_max_metadata_size", args.max_metadata_bytes),
         ("grpc.max_connection_idle_ms", round(args.connection_idle_s * 1000)),
         ("grpc.server_handshake_timeout_ms", round(args.handshake_timeout_s * 1000)),
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
     )
 
 
