@@ -37,6 +37,7 @@ from clustermap.documents import hex64
 from clustermap.drift import MAX_DRIFT
 from clustermap.logs import bind, get_logger
 from clustermap.model import DEFAULT_SET, Cluster, Replica, SetSpec, check_name
+from seqsvr.credentials import Credentials
 from seqsvr.sections import STEP
 from svrprocess import program
 from svrprocess.cluster_map import CLOSE_S, cluster_map
@@ -47,8 +48,9 @@ from svrprocess.limits import show
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
-from svrprocess.rights import AUTH_FILE, Rights
+from svrprocess.rights import Rights
 from svrprocess.roles import CLIENT_PORT, PEER_PORT
+from svrprocess.security import SECURITY_OPTIONS, Security, security
 from svrprocess.signals import Stop
 from svrprocess.store_client import GrpcReplica
 from svrprocess.values import (
@@ -88,7 +90,6 @@ OPTIONS = (
         "what the map gives as its address of --peer-listen; none: the host of --advertise where it"
         " listens everywhere, else as it listens",
     ),
-    AUTH_FILE,
     Option(
         "workers",
         1,
@@ -117,6 +118,7 @@ OPTIONS = (
     Option("metrics", "", OPTIONAL_LISTEN, "where Prometheus reads; empty: nowhere"),
     Option("drain-s", 20.0, seconds(0, 3600), "longest time for handing sections over, in seconds"),
     *limits.OPTIONS,
+    *SECURITY_OPTIONS,
 )
 
 
@@ -137,22 +139,26 @@ async def serve_node(args: argparse.Namespace, *, is_worker: bool = False) -> in
     """One node from its port to its drain; OK, or it raises."""
     stop = Stop.on_signals()
     _check(args)
+    secured = security(args)
     registry = new_registry("allocsvr")
     rights = Rights(args.auth_file, registry)
-    front = NodeFront(rights.guard(CLIENT_PORT, args), rights.guard(PEER_PORT, args, "peer-"), args)
+    guards = rights.guard(CLIENT_PORT, args), rights.guard(PEER_PORT, args, "peer-")
+    front = NodeFront(secured, *guards, args)
     address = front.bind(args.listen, args.peer_listen)  # before anything else is touched
+    secured.measure(registry)
     show(limits.OPTIONS, args, registry)
-    serve_metrics(args.metrics, registry)
+    serve_metrics(args.metrics, registry, secured.metrics)
     incarnation = secrets.randbits(64) or 1
     bind(set=args.set, incarnation=hex64(incarnation))
     log.info("started", listen=address)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(secured.kept_fresh())
         if is_worker:
             parent = asyncio.create_task(end_with_input(stop))
             stack.callback(parent.cancel)
         await stack.enter_async_context(rights.followed())
         await stack.enter_async_context(front.open(node_service(incarnation)))
-        joined = await stop.unless(_join(args, registry, stack))
+        joined = await stop.unless(_join(args, secured, registry, stack))
         if joined is None:
             return OK
         coordinator, (cluster, spec) = joined
@@ -167,15 +173,19 @@ async def serve_node(args: argparse.Namespace, *, is_worker: bool = False) -> in
             metrics=Metrics(registry),
             options=_options(args),
         )
-        await _live(front, node, coordinator, stop, args)
+        await _live(front, node, coordinator, stop, args, secured.links)
     return OK
 
 
 async def _join(
-    args: argparse.Namespace, registry: CollectorRegistry, stack: AsyncExitStack
+    args: argparse.Namespace,
+    secured: Security,
+    registry: CollectorRegistry,
+    stack: AsyncExitStack,
 ) -> tuple[Coordinator, tuple[Cluster, SetSpec]]:
     """The map, and what it says of our Set, however long that takes."""
-    coordinator = await stack.enter_async_context(cluster_map(etcd_options(args), registry))
+    opened = cluster_map(etcd_options(args), registry, secured.etcd)
+    coordinator = await stack.enter_async_context(opened)
     return coordinator, await joining.patiently(lambda: joining.read(coordinator, args.set))
 
 
@@ -185,13 +195,16 @@ async def _live(
     coordinator: Coordinator,
     stop: Stop,
     args: argparse.Namespace,
+    links: Credentials,
 ) -> None:
     """Registered and serving until `stop`, then drained."""
     async with AsyncExitStack() as stack:
         timeout_s, quick_s = args.replica_timeout_s, args.lease_ttl_s / 2
 
         def connect(replica: Replica) -> GrpcReplica:
-            return GrpcReplica(replica.address, timeout_s=timeout_s, quick_s=quick_s)
+            return GrpcReplica(
+                replica.address, timeout_s=timeout_s, quick_s=quick_s, credentials=links
+            )
 
         presence = Presence(node, coordinator, node.address, math.ceil(args.lease_ttl_s))
         await stack.enter_async_context(node.running(connect, GrpcReplica.hang_up))
@@ -245,6 +258,7 @@ def _options(args: argparse.Namespace) -> Options:
 
 async def _serve_workers(args: argparse.Namespace, argv: Sequence[str]) -> int:
     _check(args)
+    security(args)
     workers = Workers(
         [_command(args, argv, index) for index in range(args.workers)],
         args.drain_s + LINGER_S + 2 * CLOSE_S,

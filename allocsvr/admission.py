@@ -114,7 +114,10 @@ class Admission:
         """Wait for a request's turn; why it is not to be answered, if it is not."""
         own, allowance = stream.own, stream.allowance
         if own is not None:
-            allowance = stream.allowance = self._allowances.of(own, None)
+            try:
+                allowance = stream.allowance = self._allowances.of(own, None)
+            except Denied:
+                return None  # told by what asks for roles
         current = request.WhichOneof("batch") == "current"
         uids = request.current.uids if current else request.next.uids
         if self.turnstile.closed:

@@ -34,6 +34,7 @@ from seqsvr.invariants import BrokenInvariant
 from seqsvr.sections import MAX_BATCH
 from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.wire import table_to_wire
+from svrprocess import incidents
 from svrprocess.guarding import Badge, badge
 
 logger = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ class AllocService:
         """Counts, times, and answers bytes that are no request."""
         requests = self._metrics.requests.labels(rpc)
         seconds = self._metrics.request_seconds.labels(rpc)
+        path = f"{SERVICE}/{rpc}"
 
         async def call(request: Any, context: Any) -> Message:
             start = time.perf_counter()
@@ -138,7 +140,7 @@ class AllocService:
                     raise Refused("MALFORMED", request.text)
                 if not tracing.is_on():
                     return await behaviour(request, context)
-                with tracing.continued(f"{SERVICE}/{rpc}", context.invocation_metadata()):
+                with tracing.continued(path, context.invocation_metadata()):
                     return await behaviour(request, context)
             except Refused as refused:
                 self._metrics.errors.labels(rpc, refused.reason).inc()
@@ -146,7 +148,10 @@ class AllocService:
                 raise
             except BrokenInvariant as broken:
                 self._node.broken(broken)
-                raise
+                await incidents.end(context, path, broken)
+            except Exception as error:  # noqa: BLE001 - no caller sees what went wrong in here
+                self._metrics.errors.labels(rpc, "INTERNAL").inc()
+                await incidents.end(context, path, error)
             finally:
                 seconds.observe(time.perf_counter() - start)
 
@@ -250,6 +255,7 @@ class AllocService:
         """Reads on only when an answer is on its way: a caller that does not read stops itself."""
         request = None
         admission, turnstile = self._admission, self._admission.turnstile
+        faults: list[Exception] = []
         try:
             async with asyncio.TaskGroup() as late:
                 while (request := await context.read()) is not grpc.aio.EOF:
@@ -268,9 +274,14 @@ class AllocService:
                         self._session_seconds.observe(time.perf_counter() - start)
         except* BrokenInvariant as group:
             self._node.broken(BrokenInvariant(str(group.exceptions)))
-            raise
+            faults += group.exceptions
         except* grpc.aio.InternalError:
             pass  # the caller has gone while something was on its way to it
+        except* Exception as group:  # noqa: BLE001 - likewise: nothing leaves but its id
+            faults += group.exceptions
+        if faults:
+            self._metrics.errors.labels("Session", "INTERNAL").inc()
+            await incidents.end(context, f"{SERVICE}/Session", faults[0])
         if isinstance(request, Malformed):
             raise Refused("MALFORMED", request.text)
 

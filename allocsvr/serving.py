@@ -27,6 +27,7 @@ from svrprocess.front import Front
 from svrprocess.guarding import Guard
 from svrprocess.limits import defaults, grpc_options
 from svrprocess.options import Option
+from svrprocess.security import Security
 from svrprocess.signals import Stop
 from svrprocess.values import OPTIONAL_LISTEN, split
 
@@ -52,35 +53,38 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 class NodeFront:
     """The ports of one node. Made on the running loop: `bind`, then `open`, inside it `until`.
 
-    guards: of the two ports; None: everybody may do everything there. args: of limits.OPTIONS.
+    security: of both ports and of the links to other nodes; guards: of the two ports; None:
+    everybody may do everything there. args: of limits.OPTIONS, None: their defaults.
     """
 
     def __init__(
         self,
+        security: Security | None = None,
         guard: Guard | None = None,
         peer_guard: Guard | None = None,
         args: argparse.Namespace | None = None,
     ) -> None:
         self._args = defaults(limits.OPTIONS) if args is None else args
+        self._security = security or Security()
         self.front = self._front(guard)
         self.peer_front: Front | None = None
         self._peer_guard = peer_guard
         self._is_guarded = guard is not None or peer_guard is not None
         self._gate, self._peer_gate = _Gate(), _Gate()
-        self._peers = Peers()
+        self._peers = Peers(self._security.links)
 
     def bind(self, listen: str, peer_listen: str = "") -> str:
-        """Take the ports, and nothing more; the first one's address. Raises NotDone.
+        """Take the ports, and nothing more; the first one's address. Raises NotDone, WrongUsage.
 
         peer_listen: of the second port; empty: any free one of the same host where there are
         guards, else there is none.
         """
-        address = self.front.bind(listen)
+        address = self.front.bind(listen, self._security.client)
         if not peer_listen and self._is_guarded:
             peer_listen = f"{split(listen)[0]}:0"
         if peer_listen:
             self.peer_front = self._front(self._peer_guard)
-            self.peer_front.bind(peer_listen)
+            self.peer_front.bind(peer_listen, self._security.peer)
         return address
 
     def peer_address(self, advertise: str, peer_advertise: str = "") -> str:

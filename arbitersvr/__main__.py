@@ -20,6 +20,7 @@ from arbitersvr.metrics import Metrics
 from arbitersvr.moving_sets import MovingSets
 from arbitersvr.probe import PROBE_TIMEOUT_S, HealthProber
 from arbitersvr.reforming import Reforming
+from arbitersvr.stores import connecting
 from clustermap.clock import BootClock
 from clustermap.scene import Limits
 from svrprocess import program
@@ -32,8 +33,9 @@ from svrprocess.limits import grpc_options, port_options, show
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
-from svrprocess.rights import AUTH_FILE, Rights
+from svrprocess.rights import Rights
 from svrprocess.roles import EVERYWHERE
+from svrprocess.security import SECURITY_OPTIONS, security
 from svrprocess.signals import Stop
 from svrprocess.values import LISTEN, OPTIONAL_LISTEN, integer, number, seconds
 
@@ -49,7 +51,6 @@ DESCRIPTION = "Decides which node should serve which sections; one of several le
 OPTIONS = (
     *ETCD_OPTIONS,
     Option("listen", "127.0.0.1:7422", LISTEN, "where it answers for its health; port 0: any"),
-    AUTH_FILE,
     Option("metrics", "", OPTIONAL_LISTEN, "where Prometheus reads; empty: nowhere"),
     Option("lease-ttl-s", _TIMES.lease_ttl_s, seconds(0.1, 60), "seconds the nodes' leases last"),
     Option(
@@ -86,6 +87,7 @@ OPTIONS = (
         "rounds in a row that loads must be off",
     ),
     *LIMITS,
+    *SECURITY_OPTIONS,
 )
 
 
@@ -96,20 +98,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _serve(args: argparse.Namespace) -> int:
     stop = Stop.on_signals()
-    options, etcd = _options(args), etcd_options(args)
+    options, etcd, secured = _options(args), etcd_options(args), security(args)
     registry = new_registry("arbitersvr")
     rights = Rights(args.auth_file, registry)
     guard = rights.guard(EVERYWHERE, args, "peer-")
     front = Front((*KEEPALIVE, *grpc_options(args)), args.max_calls, guard)
-    address = front.bind(args.listen)  # before anything else is touched
+    address = front.bind(args.listen, secured.peer)  # before anything else is touched
+    secured.measure(registry)
     show(LIMITS, args, registry)
-    serve_metrics(args.metrics, registry)
-    prober = HealthProber(args.probe_timeout_s)
-    async with rights.followed(), cluster_map(etcd, registry) as coordinator:
+    serve_metrics(args.metrics, registry, secured.metrics)
+    prober = HealthProber(args.probe_timeout_s, secured.links)
+    fresh, followed = secured.kept_fresh(), rights.followed()
+    async with fresh, followed, cluster_map(etcd, registry, secured.etcd) as coordinator:
         candidate = address.encode()
         clock = BootClock()
-        moves = MovingSets(clock)
-        kinds: dict[str, Work] = {"move": moves, "reform": Reforming()}
+        moves = MovingSets(clock, connecting(secured.links))
+        kinds: dict[str, Work] = {"move": moves, "reform": Reforming(credentials=secured.links)}
         metrics = Metrics(registry)
         arbiter = Arbiter(coordinator, clock, prober, metrics, options, candidate, kinds)
         try:

@@ -60,7 +60,7 @@ from dataclasses import dataclass, field, replace
 from arbitersvr import asking
 from arbitersvr.jobs import CannotBeDone, Journal
 from arbitersvr.settling import Found, Inquiry, Outcome, combined
-from arbitersvr.stores import Connect, Store, Stores, connect
+from arbitersvr.stores import Connect, Store, Stores, connecting
 from clustermap.clock import Clock
 from clustermap.coordinator import Versioned
 from clustermap.documents import hex64
@@ -143,10 +143,10 @@ class MovingSets:
     """arbitersvr.jobs.Work of moves. connect: to a replica's address."""
 
     def __init__(
-        self, clock: Clock, connect: Connect = connect, max_drift: float = MAX_DRIFT
+        self, clock: Clock, connect: Connect | None = None, max_drift: float = MAX_DRIFT
     ) -> None:
         self._clock = clock
-        self._connect = connect
+        self._connect = connect or connecting()
         self._max_drift = max_drift
         self._progress: dict[str, _Progress] = {}
         self._stores: dict[str, Store] = {}

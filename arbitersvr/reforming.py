@@ -35,6 +35,7 @@ from clustermap.membership import counted, is_filled, is_over
 from clustermap.model import CLUSTER_KEY, Cluster, Joint, Replica, SetSpec, set_key
 from clustermap.ranges import Range
 from clustermap.spans import minus
+from seqsvr.credentials import PLAIN, Credentials
 from seqsvr.v1 import store_pb2 as pb
 from svrprocess.set_reading import SetReader, combined, wide_windows, windows
 
@@ -70,8 +71,9 @@ class _Copy:
 class Reforming:
     """arbitersvr.jobs.Work for every job of this kind. timeout_s: what a replica may take."""
 
-    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, timeout_s: float = TIMEOUT_S, *, credentials: Credentials = PLAIN) -> None:
         self._timeout_s = timeout_s
+        self._credentials = credentials
         self._copies: dict[str, _Copy] = {}
 
     async def step(self, journal: Journal) -> float:
@@ -328,7 +330,7 @@ class Reforming:
     async def _reader(
         self, journal: Journal, spec: SetSpec, replicas: Sequence[Replica]
     ) -> AsyncIterator[SetReader]:
-        reader = SetReader(_cluster(journal), spec, replicas, self._timeout_s)
+        reader = SetReader(_cluster(journal), spec, replicas, self._timeout_s, self._credentials)
         try:
             yield reader
         finally:

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 from clustermap.errors import ReplicaFailed
 from clustermap.model import Cluster, SetSpec
+from seqsvr.credentials import PLAIN, Credentials
 from seqsvr.v1 import store_pb2 as pb
 from svrprocess.store_client import GrpcReplica
 
@@ -28,9 +29,13 @@ Connect = Callable[[str], Store]
 """From the address of a replica."""
 
 
-def connect(address: str) -> Store:
-    """To a replica behind the wire."""
-    return GrpcReplica(address, timeout_s=TIMEOUT_S, quick_s=TIMEOUT_S)
+def connecting(credentials: Credentials = PLAIN) -> Connect:
+    """To replicas behind the wire."""
+
+    def connect(address: str) -> Store:
+        return GrpcReplica(address, timeout_s=TIMEOUT_S, quick_s=TIMEOUT_S, credentials=credentials)
+
+    return connect
 
 
 class Stores:

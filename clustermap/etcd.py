@@ -21,7 +21,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-import grpc
 from etcd3.etcdrpc import rpc_pb2 as pb
 from prometheus_client import CollectorRegistry
 
@@ -32,8 +31,9 @@ from clustermap.etcd_lease import Bound, Lease, transaction
 from clustermap.etcd_metrics import EtcdMetrics
 from clustermap.etcd_options import EtcdOptions
 from clustermap.etcd_requests import Keyspace
-from clustermap.etcd_rpc import Endpoint, Metadata
+from clustermap.etcd_rpc import Member, Metadata
 from clustermap.etcd_watch import Watches
+from seqsvr.credentials import Credentials
 
 __all__ = ["ELECTIONS_PREFIX", "EtcdCoordinator", "EtcdOptions"]
 
@@ -48,7 +48,7 @@ class EtcdCoordinator:
     def __init__(
         self,
         options: EtcdOptions,
-        credentials: grpc.ChannelCredentials | None,
+        credentials: Credentials,
         registry: CollectorRegistry,
     ) -> None:
         self._options = options
@@ -61,13 +61,18 @@ class EtcdCoordinator:
 
     @classmethod
     async def open(
-        cls, options: EtcdOptions, registry: CollectorRegistry | None = None
+        cls,
+        options: EtcdOptions,
+        registry: CollectorRegistry | None = None,
+        credentials: Credentials | None = None,
     ) -> "EtcdCoordinator":
         """A coordinator; etcd need not be reachable yet. registry: where it counts.
 
-        Raises OSError where a file of the options cannot be read.
+        credentials: refreshed by who made them; None: made of the options, and for good. Raises
+        OSError where a file of the options cannot be read, ValueError where it cannot be used.
         """
-        credentials = await asyncio.to_thread(_credentials, options)
+        if credentials is None:
+            credentials = await asyncio.to_thread(Credentials, options.tls)
         return cls(options, credentials, registry or CollectorRegistry())
 
     async def get(self, prefix: str) -> Listing:
@@ -131,8 +136,8 @@ class EtcdCoordinator:
         await self._endpoints.aclose()
 
     async def _range(self, request: Any) -> Any:
-        async def exchange(endpoint: Endpoint, metadata: Metadata, timeout_s: float) -> Any:
-            return await endpoint.kv.Range(request, metadata=metadata, timeout=timeout_s)
+        async def exchange(member: Member, metadata: Metadata, timeout_s: float) -> Any:
+            return await member.kv.Range(request, metadata=metadata, timeout=timeout_s)
 
         return await self._endpoints.ask("range", exchange)
 
@@ -206,13 +211,3 @@ class EtcdCoordinator:
 
 def _bound_to_its_holder(key: str) -> ValueError:
     return ValueError(f"{key!r} is bound to its holder, who alone writes it")
-
-
-def _credentials(options: EtcdOptions) -> grpc.ChannelCredentials | None:
-    if not options.tls:
-        return None
-    ca, key, cert = (
-        None if path is None else path.read_bytes()
-        for path in (options.ca, options.key, options.cert)
-    )
-    return grpc.ssl_channel_credentials(ca, key, cert)

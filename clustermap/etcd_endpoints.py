@@ -16,14 +16,14 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-import grpc
 from etcd3.etcdrpc import rpc_pb2 as pb
 
 from clustermap.etcd_liveness import Rota
 from clustermap.etcd_metrics import EtcdMetrics
 from clustermap.etcd_options import EtcdOptions
-from clustermap.etcd_rpc import Endpoint, EtcdFailed, Exchange, Metadata
+from clustermap.etcd_rpc import Endpoint, EtcdFailed, Exchange, Member, Metadata
 from clustermap.logs import get_logger
+from seqsvr.credentials import Credentials
 
 log = get_logger(__name__)
 
@@ -41,7 +41,7 @@ class Endpoints:
     def __init__(
         self,
         options: EtcdOptions,
-        credentials: grpc.ChannelCredentials | None,
+        credentials: Credentials,
         metrics: EtcdMetrics,
     ) -> None:
         self.options = options
@@ -160,8 +160,8 @@ class Endpoints:
             self.metrics.asked(kind, outcome, time.perf_counter() - began_s)
         return answer
 
-    async def _probe(self, endpoint: Endpoint, metadata: Metadata, timeout_s: float) -> Any:
-        return await endpoint.kv.Range(self._probe_request, metadata=metadata, timeout=timeout_s)
+    async def _probe(self, member: Member, metadata: Metadata, timeout_s: float) -> Any:
+        return await member.kv.Range(self._probe_request, metadata=metadata, timeout=timeout_s)
 
     async def _revive(self, index: int) -> None:
         pause_s = _REVIVE_S

@@ -28,7 +28,7 @@ from clustermap.errors import MapUnavailable
 from clustermap.etcd_endpoints import Endpoints
 from clustermap.etcd_liveness import Expiry, lease_seconds
 from clustermap.etcd_requests import Keyspace
-from clustermap.etcd_rpc import HAS_LEADER, Endpoint, EtcdFailed, Metadata
+from clustermap.etcd_rpc import HAS_LEADER, EtcdFailed, Member, Metadata
 from clustermap.logs import get_logger
 
 log = get_logger(__name__)
@@ -52,12 +52,10 @@ class Lease:
     async def grant(cls, endpoints: Endpoints, ttl_s: float) -> "Lease":
         """A new lease. One that was granted without our hearing of it ends by itself."""
 
-        async def exchange(
-            endpoint: Endpoint, metadata: Metadata, timeout_s: float
-        ) -> tuple[int, Any]:
+        async def exchange(member: Member, metadata: Metadata, timeout_s: float) -> tuple[int, Any]:
             sent_ns = boottime_ns()
             request = pb.LeaseGrantRequest(TTL=lease_seconds(ttl_s))
-            return sent_ns, await endpoint.lease.LeaseGrant(
+            return sent_ns, await member.lease.LeaseGrant(
                 request, metadata=metadata, timeout=timeout_s
             )
 
@@ -67,11 +65,9 @@ class Lease:
     async def renew(self, timeout_s: float) -> bool:
         """Renew it; False if etcd knows it no more."""
 
-        async def exchange(
-            endpoint: Endpoint, metadata: Metadata, timeout_s: float
-        ) -> tuple[int, Any]:
+        async def exchange(member: Member, metadata: Metadata, timeout_s: float) -> tuple[int, Any]:
             sent_ns = boottime_ns()
-            call = endpoint.lease.LeaseKeepAlive(metadata=metadata + HAS_LEADER, timeout=timeout_s)
+            call = member.lease.LeaseKeepAlive(metadata=metadata + HAS_LEADER, timeout=timeout_s)
             try:
                 await call.write(pb.LeaseKeepAliveRequest(ID=self.id))
                 await call.done_writing()
@@ -79,7 +75,7 @@ class Lease:
             finally:
                 call.cancel()
             if answer is grpc.aio.EOF or answer is None:
-                raise EtcdFailed(endpoint.address, "UNAVAILABLE", "no answer to a renewal")
+                raise EtcdFailed(member.address, "UNAVAILABLE", "no answer to a renewal")
             return sent_ns, answer
 
         sent_ns, answer = await self._endpoints.ask(
@@ -93,9 +89,9 @@ class Lease:
     async def revoke(self) -> None:
         """Give it back, with all its keys, if that can be done soon."""
 
-        async def exchange(endpoint: Endpoint, metadata: Metadata, timeout_s: float) -> Any:
+        async def exchange(member: Member, metadata: Metadata, timeout_s: float) -> Any:
             request = pb.LeaseRevokeRequest(ID=self.id)
-            return await endpoint.lease.LeaseRevoke(request, metadata=metadata, timeout=timeout_s)
+            return await member.lease.LeaseRevoke(request, metadata=metadata, timeout=timeout_s)
 
         try:
             await self._endpoints.ask(
@@ -196,8 +192,8 @@ class Bound:
     async def _verify(self) -> None:
         request = pb.RangeRequest(key=self._keyspace.encode(self.key), keys_only=True)
 
-        async def exchange(endpoint: Endpoint, metadata: Metadata, timeout_s: float) -> Any:
-            return await endpoint.kv.Range(request, metadata=metadata, timeout=timeout_s)
+        async def exchange(member: Member, metadata: Metadata, timeout_s: float) -> Any:
+            return await member.kv.Range(request, metadata=metadata, timeout=timeout_s)
 
         attempt_s = self._lease.attempt_s
         try:
@@ -228,7 +224,7 @@ class Bound:
 def transaction(request: Any) -> Any:
     """The exchange that a transaction is."""
 
-    async def exchange(endpoint: Endpoint, metadata: Metadata, timeout_s: float) -> Any:
-        return await endpoint.kv.Txn(request, metadata=metadata, timeout=timeout_s)
+    async def exchange(member: Member, metadata: Metadata, timeout_s: float) -> Any:
+        return await member.kv.Txn(request, metadata=metadata, timeout=timeout_s)
 
     return exchange

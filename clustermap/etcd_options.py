@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from seqsvr.tls import Tls
+
 
 @dataclass(frozen=True, slots=True)
 class EtcdOptions:
@@ -58,5 +60,8 @@ class EtcdOptions:
             raise ValueError("attempt_s must not be above timeout_s")
 
     @property
-    def tls(self) -> bool:
-        return self.ca is not None or self.cert is not None
+    def tls(self) -> Tls | None:
+        """None for connections in the clear."""
+        if self.ca is None and self.cert is None:
+            return None
+        return Tls(self.ca, self.cert, self.key)

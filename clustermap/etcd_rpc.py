@@ -8,6 +8,7 @@ stubs: its client bans an endpoint for minutes, and its watches die without a wo
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -16,6 +17,8 @@ from etcd3.etcdrpc import rpc_pb2_grpc
 
 from clustermap.errors import MapUnavailable
 from clustermap.etcd_options import EtcdOptions
+from seqsvr.credentials import Credentials
+from seqsvr.link import Link
 
 T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]
@@ -88,23 +91,25 @@ async def inward(address: str, timeout_s: float | None = None) -> AsyncIterator[
         raise EtcdFailed(address, "CANCELLED", "the channel was closed") from None
 
 
-class Endpoint:
-    """One member. `credentials`: None for a connection in the clear."""
+class Member:
+    """The services of one member, on one channel to it."""
 
-    def __init__(
-        self, address: str, options: EtcdOptions, credentials: grpc.ChannelCredentials | None
-    ) -> None:
+    def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
+        self.address = address
+        self.kv = rpc_pb2_grpc.KVStub(channel)
+        self.lease = rpc_pb2_grpc.LeaseStub(channel)
+        self.watch = rpc_pb2_grpc.WatchStub(channel)
+        self.auth = rpc_pb2_grpc.AuthStub(channel)
+
+
+class Endpoint:
+    """One member, through every renewal of `credentials`."""
+
+    def __init__(self, address: str, options: EtcdOptions, credentials: Credentials) -> None:
         self.address = address
         self.heard_s = float("-inf")  # loop time at which it last answered
         self._options = options
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        else:
-            self._channel = grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
-        self.kv = rpc_pb2_grpc.KVStub(self._channel)
-        self.lease = rpc_pb2_grpc.LeaseStub(self._channel)
-        self.watch = rpc_pb2_grpc.WatchStub(self._channel)
-        self._auth = rpc_pb2_grpc.AuthStub(self._channel)
+        self.link = Link(address, credentials, CHANNEL_OPTIONS, partial(Member, address))
         self._token: str | None = None  # tokens live in one member; "": it asks for none
         self._authenticating = asyncio.Lock()
 
@@ -137,11 +142,12 @@ class Endpoint:
             self._token = None
 
     async def aclose(self) -> None:
-        await self._channel.close()
+        await self.link.aclose()
 
     async def _exchange(self, exchange: "Exchange[T]", metadata: Metadata, timeout_s: float) -> T:
         async with inward(self.address, timeout_s):
-            answer = await exchange(self, metadata, timeout_s)
+            with self.link.lent() as member:
+                answer = await exchange(member, metadata, timeout_s)
         if answer is None:  # what grpc makes of bytes that it cannot decode
             raise EtcdFailed(self.address, "INTERNAL", "the answer is no message")
         return answer
@@ -151,7 +157,8 @@ class Endpoint:
         timeout_s = _AUTHENTICATE_ATTEMPTS * self._options.attempt_s
         try:
             async with inward(self.address, timeout_s):
-                answer = await self._auth.Authenticate(request, timeout=timeout_s)
+                with self.link.lent() as member:
+                    answer = await member.auth.Authenticate(request, timeout=timeout_s)
         except EtcdFailed as failed:
             if "authentication is not enabled" in failed.text:
                 return ""
@@ -159,4 +166,4 @@ class Endpoint:
         return str(answer.token)
 
 
-Exchange = Callable[[Endpoint, Metadata, float], Awaitable[T]]
+Exchange = Callable[[Member, Metadata, float], Awaitable[T]]

@@ -20,7 +20,7 @@ Where a whole timeout_s long no member serves the watch, it raises MapUnavailabl
 import asyncio
 import random
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import Any
 
 import grpc
@@ -30,7 +30,7 @@ from clustermap.coordinator import Change
 from clustermap.errors import MapUnavailable
 from clustermap.etcd_endpoints import Endpoints
 from clustermap.etcd_requests import Keyspace
-from clustermap.etcd_rpc import HAS_LEADER, Endpoint, EtcdFailed, inward
+from clustermap.etcd_rpc import HAS_LEADER, Endpoint, EtcdFailed, Metadata, inward
 
 _PAUSE_S = 0.1
 _UNANSWERED = 3
@@ -127,8 +127,16 @@ class _Stream:
     async def _responses(self) -> AsyncGenerator[Any, None]:
         endpoint = self._endpoint
         metadata = await endpoint.metadata()
-        async with inward(endpoint.address):  # it may be closed by now
-            call = endpoint.watch.Watch(metadata=metadata + HAS_LEADER)
+        with ExitStack() as stack:
+            async with inward(endpoint.address):  # it may be closed by now
+                member = stack.enter_context(endpoint.link.lent())
+                call = member.watch.Watch(metadata=metadata + HAS_LEADER)
+            async with aclosing(self._told(call, metadata)) as responses:
+                async for response in responses:
+                    yield response
+
+    async def _told(self, call: Any, metadata: Metadata) -> AsyncGenerator[Any, None]:
+        endpoint = self._endpoint
         pulse = asyncio.create_task(self._pulse(call))
         try:
             async with inward(endpoint.address, self._endpoints.options.attempt_s):

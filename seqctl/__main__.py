@@ -22,6 +22,8 @@ from seqctl.failures import (
     CommandFailed,
 )
 from seqctl.groups import EXIT_CODES, Group, Run, add_client_options, add_output
+from seqctl.output import say
+from seqsvr.escaping import escaped
 
 # What the bare install, the client, does without.
 _SERVER_EXTRA = frozenset(
@@ -123,7 +125,7 @@ def _bug(given: list[str], error: BaseException) -> int:
 
 def _fail(given: list[str], text: str, code: int) -> int:
     command = f" {given[0]}" if given else ""
-    print(f"seqctl{command}: {' '.join(text.split())}", file=sys.stderr)
+    say(f"seqctl{command}: {' '.join(text.split())}", file=sys.stderr)
     return code
 
 
@@ -131,7 +133,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(WRONG_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(WRONG_USAGE, escaped(f"{self.prog}: {message} (see {self.prog} --help)") + "\n")
 
 
 def _parser(given: list[str]) -> argparse.ArgumentParser:
@@ -267,7 +269,7 @@ def _add_others(commands: Group, given: list[str]) -> None:
 
 def _run_version(args: argparse.Namespace) -> int:
     del args
-    print(version("seqsvr"))
+    say(version("seqsvr"))
     return OK
 
 

@@ -3,11 +3,11 @@
 import argparse
 import asyncio
 
-import seqsvr
 from seqctl import advancing, arguments
 from seqctl.changing import audited
+from seqctl.credentials import client_of
 from seqctl.failures import OK, WrongUsage
-from seqctl.output import print_json
+from seqctl.output import print_json, say
 
 EXAMPLE = "seqctl advance 4711 --at-least 1000000"
 
@@ -32,17 +32,17 @@ def run(args: argparse.Namespace) -> int:
         risen = {"from": stood, "seq": stands, "at_least": args.at_least}
         print_json({"uid": args.uid, **risen, "dry_run": args.dry_run})
     elif stands == stood:
-        print(f"uid {args.uid} stands at {stood} already")
+        say(f"uid {args.uid} stands at {stood} already")
     else:
         verb = "would rise" if args.dry_run else "rose"
-        print(f"uid {args.uid} {verb} from {stood} to {stands}")
+        say(f"uid {args.uid} {verb} from {stood} to {stands}")
     return OK
 
 
 async def _advance(args: argparse.Namespace) -> tuple[int, int]:
     """Where the uid stood before, and stands (or would stand) then."""
     what = f"advance {args.uid} --at-least {args.at_least} --max-jump {args.max_jump}"
-    async with seqsvr.AsyncClient(args.addr, timeout=args.timeout) as client:
+    async with client_of(args, timeout=args.timeout) as client:
         stood = (await client.current(args.uid)).value
         jump = args.at_least - stood
         if jump > args.max_jump:

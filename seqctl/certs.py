@@ -10,7 +10,7 @@ from seqctl.certs_issuing import LOOPBACK, host_name
 from seqctl.certs_shown import Shown, shown
 from seqctl.failures import OK, VIOLATION, WrongUsage
 from seqctl.groups import Group, add_output
-from seqctl.output import print_json, print_table
+from seqctl.output import print_json, print_table, say
 
 _INIT = (
     "Writes ca.crt and ca.key, and with them server, peer, reader, allocator, operator and etcd"
@@ -81,8 +81,8 @@ def run_init(args: argparse.Namespace) -> int:
         return OK
     authority = made.pop(certs_folder.AUTHORITY)
     [first, *_] = made.values()
-    print(f"written to {args.folder}: {', '.join(made)}, until {first.not_valid_after_utc:%F}")
-    print(f"the authority lasts until {authority.not_valid_after_utc:%F}; keep ca.key away")
+    say(f"written to {args.folder}: {', '.join(made)}, until {first.not_valid_after_utc:%F}")
+    say(f"the authority lasts until {authority.not_valid_after_utc:%F}; keep ca.key away")
     return OK
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from clustermap.coordinator import Coordinator
 from clustermap.errors import MapUnavailable
 from seqctl.failures import CommandFailed, NotDone, WrongUsage
+from seqctl.output import say
 
 AUDIT_PREFIX = "audit/"
 KEPT = 1_000
@@ -42,7 +43,7 @@ def confirm(args: argparse.Namespace, question: str) -> None:
         return
     if not sys.stdin.isatty():
         raise WrongUsage(f"{question} Nobody is there to be asked: --yes says that it is meant")
-    print(f"{question} [yes/no] ", end="", file=sys.stderr, flush=True)
+    say(f"{question} [yes/no] ", end="", file=sys.stderr)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise NotDone("not confirmed, nothing was changed")
 
@@ -76,7 +77,7 @@ async def audited(what: str, coordinator: Coordinator | None = None) -> AsyncIte
             "outcome": " ".join(outcome.text.split()),
         }
         said = " ".join(f"{name}={json.dumps(value)}" for name, value in line.items())
-        print(f"audit {said}", file=sys.stderr)
+        say(f"audit {said}", file=sys.stderr)
         if coordinator is not None:
             with suppress(MapUnavailable, TimeoutError):
                 await _keep(coordinator, line)

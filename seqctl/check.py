@@ -9,7 +9,7 @@ from dataclasses import asdict
 from seqcheck.history import Report, check
 from seqctl.failures import OK, VIOLATION, WrongUsage
 from seqctl.history import HistoryReader
-from seqctl.output import print_json, print_violations, violation_as_json
+from seqctl.output import print_json, print_violations, say, violation_as_json
 
 _SHOWN = 20
 
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
         print_json({**figures, "violations": violations})
     else:
         print_violations(report.violations[:_SHOWN], len(report.violations), sys.stdout)
-        print(_summary(report, len(args.files), history.torn))
+        say(_summary(report, len(args.files), history.torn))
     return VIOLATION if report.violations else OK
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from seqctl.output import print_table
+from seqctl.output import print_table, say
 
 # What nodes say of themselves, beside what the map says.
 _OWN = ("serves", "acquires", "gives up")
@@ -19,21 +19,21 @@ _NODES = (
 
 def print_report(shown: dict[str, Any]) -> None:
     """The fields of Report.shown."""
-    print(_headline(shown))
-    print()
+    say(_headline(shown))
+    say()
     print_sets(shown["sets"])
-    print()
+    say()
     print_table(_REPLICAS, (_replica(one) for one in shown["replicas"]))
-    print()
+    say()
     print_table(_NODES, (_node(one) for one in shown["nodes"]))
-    print()
+    say()
     for job in shown["jobs"]:
         sets = " and ".join(job["sets"])
-        print(f"job {job['id']} of Set {sets} is {job['state']}: {job['note'] or 'no note'}")
+        say(f"job {job['id']} of Set {sets} is {job['state']}: {job['note'] or 'no note'}")
     for problem in shown["problems"]:
-        print(f"problem: {problem}")
+        say(f"problem: {problem}")
     if shown["well"]:
-        print("all is well")
+        say("all is well")
 
 
 def print_sets(shown: list[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from clustermap.coordinator import Coordinator, follow
 from clustermap.jobs import ACTIVE, Job, job_key
 from clustermap.ranges import shown
-from seqctl.output import print_table
+from seqctl.output import print_table, say
 from seqctl.progress import progress
 
 _COLUMNS = ("job", "state", "from", "to", "sections", "moved", "by", "created", "note")
@@ -34,7 +34,7 @@ async def followed(coordinator: Coordinator, job: Job, total: int) -> Job:
             last = Job.from_json(picture[key].value)
             if last.note != told and not sys.stderr.isatty():
                 told = last.note
-                print(f"{last.id}: {told}", file=sys.stderr, flush=True)
+                say(f"{last.id}: {told}", file=sys.stderr)
             if last.state not in ACTIVE:
                 return last
     return last

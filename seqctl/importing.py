@@ -15,10 +15,11 @@ from collections.abc import Iterable, Iterator
 import seqsvr
 from seqctl import advancing, arguments
 from seqctl.changing import audited
+from seqctl.credentials import client_of
 from seqctl.failures import OK, VIOLATION, NotDone
 from seqctl.floors import Floor, Summary, parse_floor
 from seqctl.lines import Lines
-from seqctl.output import print_json, print_table
+from seqctl.output import print_json, print_table, say
 from seqctl.progress import progress
 from seqsvr.errors import InvalidArgument, SeqError
 from seqsvr.sections import Layout
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _import(args: argparse.Namespace) -> Summary:
-    async with seqsvr.AsyncClient(args.addr, timeout=args.timeout) as client:
+    async with client_of(args, timeout=args.timeout) as client:
         layout = (await client.route()).layout
         with Lines(args.file) as lines:
             importing = Import(client, layout, lines, args.max_jump, args.rate, args.dry_run)
@@ -167,4 +168,4 @@ class Import:
     def _refuse(self, number: int, line: bytes, why: str) -> None:
         self.summary.refuse()
         shown = line[:_SHOWN_BYTES].decode(errors="backslashreplace").strip()
-        print(f"{self._lines.path}:{number}: {why}: {shown!r}", file=sys.stderr)
+        say(f"{self._lines.path}:{number}: {why}: {shown!r}", file=sys.stderr)

@@ -13,9 +13,10 @@ from clustermap.coordinator import Coordinator
 from clustermap.jobs import Job, State
 from clustermap.model import SetSpec
 from clustermap.ranges import shown
-from seqctl import changing, map_arguments, move_verify, remote
+from seqctl import changing, credentials, map_arguments, move_verify, remote
 from seqctl.changing import actor, audited, confirm
 from seqctl.cluster_asking import ask_stores
+from seqctl.credentials import credentials_of
 from seqctl.failures import OK, NotDone
 from seqctl.following import followed, job_as_json, print_jobs
 from seqctl.groups import Group, add_output
@@ -34,7 +35,7 @@ from seqctl.move_plan import (
     started,
     unanswered,
 )
-from seqctl.output import print_json
+from seqctl.output import print_json, say
 from seqctl.writing import looked, written
 
 _STEPS = (
@@ -109,6 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         changing.add_arguments(command, dangerous=command in (start, abort))
     for command in (plan, start, status, pause, resume, abort, verify):
         remote.add_arguments(command)
+        credentials.add_arguments(command)
         add_output(command)
 
 
@@ -271,7 +273,7 @@ async def _end(args: argparse.Namespace, coordinator: Coordinator, job: Job, goo
 
 async def _unanswered(args: argparse.Namespace, specs: list[SetSpec]) -> list[str]:
     addresses = {replica.address for spec in specs for replica in spec.replicas}
-    infos = await ask_stores(addresses, args.timeout)
+    infos = await ask_stores(addresses, args.timeout, credentials_of(args))
     return [text for spec in specs for text in unanswered(spec, infos)]
 
 
@@ -280,7 +282,7 @@ def _tell(args: argparse.Namespace, job: Job) -> int:
         print_json({"written": not args.dry_run, **job_as_json(job)})
     else:
         if args.dry_run:
-            print("would be as follows, nothing was written:")
+            say("would be as follows, nothing was written:")
         print_jobs([job])
     return OK
 
@@ -292,11 +294,11 @@ def _show_plan(args: argparse.Namespace, made: Planned, warnings: list[str]) -> 
         return
     _tell(args, made.job)
     move = made.move
-    print(
+    say(
         f"{move.sections} sections in {made.chunks} chunks or more, of {move.chunk} at most,"
         f" about {made.estimated_s:g} s"
     )
     for warning in warnings:
-        print(f"warning: {warning}")
+        say(f"warning: {warning}")
     if not args.dry_run:
-        print(f"start it: seqctl move start {made.job.id}")
+        say(f"start it: seqctl move start {made.job.id}")

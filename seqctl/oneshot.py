@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import seqsvr
+from seqctl.credentials import client_of
 from seqctl.failures import OK
-from seqctl.output import print_json, print_table
+from seqctl.output import print_json, print_table, say
 from seqsvr.routing import RoutingTable
 
 T = TypeVar("T")
@@ -19,9 +20,9 @@ def run_next(args: argparse.Namespace) -> int:
     if args.output == "json":
         print_json({"uid": args.uid, "seq": numbers[0], "count": len(numbers)})
     elif len(numbers) == 1:
-        print(numbers[0])
+        say(numbers[0])
     else:
-        print(f"{numbers[0]}..{numbers[-1]}")
+        say(f"{numbers[0]}..{numbers[-1]}")
     return OK
 
 
@@ -40,7 +41,7 @@ def run_route(args: argparse.Namespace) -> int:
     if args.output == "json":
         print_json(_table_as_json(table))
         return OK
-    print(
+    say(
         f"cluster {table.cluster}, version {table.version}, sections of"
         f" {table.layout.section_size} uids, uid_limit {table.layout.uid_limit}"
     )
@@ -74,7 +75,7 @@ def _bound(args: argparse.Namespace) -> dict[str, float]:
 
 def _ask(args: argparse.Namespace, question: Callable[[seqsvr.AsyncClient], Awaitable[T]]) -> T:
     async def ask() -> T:
-        async with seqsvr.AsyncClient(args.addr) as client:
+        async with client_of(args) as client:
             return await question(client)
 
     return asyncio.run(ask())

@@ -1,4 +1,8 @@
-"""What commands print: one JSON value, a table, or calls that contradict each other."""
+"""What commands print: one JSON value, lines, a table, or calls that contradict each other.
+
+Names, notes and answers come from outside, so that nothing here is printed as it came: control
+characters are escaped. Other modules print through this one.
+"""
 
 import json
 import sys
@@ -7,8 +11,14 @@ from typing import TextIO
 
 from seqcheck.calls import Call
 from seqcheck.violations import Violation
+from seqsvr.escaping import escaped
 
 _WIDE = 10_000  # columns, where standard output is no terminal: nothing is wrapped
+
+
+def say(text: object = "", *, end: str = "\n", file: TextIO | None = None) -> None:
+    """One line, at once; to standard output unless said otherwise."""
+    print(escaped(str(text)), end=end, file=file, flush=True)
 
 
 def print_json(value: object) -> None:
@@ -25,7 +35,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
     table = Table(*columns, box=box.SIMPLE_HEAD, show_edge=False)
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(escaped(str(cell))) for cell in row))
     width = None if sys.stdout.isatty() else _WIDE
     Console(file=sys.stdout, width=width, highlight=False).print(table)
 
@@ -33,11 +43,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 def print_violations(shown: Sequence[Violation], found: int, file: TextIO) -> None:
     """Each violation in a line, followed by its calls: file:line and the call as JSON."""
     for violation in shown:
-        print(f"{violation.promise} broken for uid {violation.uid}: {violation.text}", file=file)
+        say(f"{violation.promise} broken for uid {violation.uid}: {violation.text}", file=file)
         for call in violation.calls:
-            print(f"  {place(call)} {json.dumps(call_as_json(call))}", file=file)
+            say(f"  {place(call)} {json.dumps(call_as_json(call))}", file=file)
     if found > len(shown):
-        print(f"and {found - len(shown)} more", file=file)
+        say(f"and {found - len(shown)} more", file=file)
 
 
 def violation_as_json(violation: Violation) -> dict[str, object]:

@@ -5,6 +5,8 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from seqctl.output import say
+
 _REDRAW_S = 0.2
 _PLAIN_S = 10.0
 
@@ -41,4 +43,4 @@ async def _plain(what: str, total: int | None, done: Callable[[], int]) -> None:
     while True:
         await asyncio.sleep(_PLAIN_S)
         of = f" of {total:,}" if total is not None else ""
-        print(f"{done():,}{of} {what}", file=sys.stderr, flush=True)
+        say(f"{done():,}{of} {what}", file=sys.stderr)

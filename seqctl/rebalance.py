@@ -14,7 +14,7 @@ from seqctl.failures import OK, NotDone
 from seqctl.groups import Group, add_output
 from seqctl.map_view import Change, View
 from seqctl.node_plan import balanced
-from seqctl.output import print_json, print_table
+from seqctl.output import print_json, print_table, say
 from seqctl.progress import progress
 from seqctl.rebalance_plan import Balance, balance, leaving
 from seqctl.writing import looked, written
@@ -102,9 +102,7 @@ def run_auto(args: argparse.Namespace) -> int:
         if args.output == "json":
             print_json({"written": not args.dry_run, "set": args.set, "balance": on})
         else:
-            print(
-                f"would be done, nothing was written: {what}" if args.dry_run else f"done: {what}"
-            )
+            say(f"would be done, nothing was written: {what}" if args.dry_run else f"done: {what}")
         return OK
 
     return remote.run(args, auto)
@@ -145,7 +143,7 @@ async def _run(args: argparse.Namespace, coordinator: Coordinator) -> int:
     if args.output == "json":
         print_json({**_as_json(whole, written=True), "moved": moved})
     else:
-        print(f"moved {moved} sections")
+        say(f"moved {moved} sections")
     return OK
 
 
@@ -168,11 +166,11 @@ def _print(made: Balance) -> None:
         for s in made.shares
     ]
     print_table(_NODES, rows)
-    print()
+    say()
     if made.moves:
         print_table(_MOVES, ((_range(span), *way) for span, *way in made.moves))
-        print()
-    print(f"Set {made.set}: {made.sections} sections to move" if made.moves else "even enough")
+        say()
+    say(f"Set {made.set}: {made.sections} sections to move" if made.moves else "even enough")
 
 
 def _range(span: Range) -> str:

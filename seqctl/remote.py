@@ -54,7 +54,10 @@ async def opened(args: argparse.Namespace) -> AsyncIterator[Coordinator]:
 
     # What fails is said once, by the command.
     logging.getLogger("clustermap").addHandler(logging.NullHandler())
-    coordinator = await EtcdCoordinator.open(options)
+    try:
+        coordinator = await EtcdCoordinator.open(options)
+    except (OSError, ValueError) as error:
+        raise WrongUsage(f"--etcd options: {error}") from None
     try:
         yield coordinator
     finally:

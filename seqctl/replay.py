@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-import seqsvr
+from seqctl.credentials import client_of
 from seqctl.failures import OK, VIOLATION, NotDone
-from seqctl.output import print_json, print_table, print_violations
+from seqctl.output import print_json, print_table, print_violations, say
 from seqctl.progress import progress
 from seqctl.tally import Baseline, Summary, Tally, summarize
 from seqctl.trace import Trace, read_trace
@@ -142,12 +142,12 @@ def run(args: argparse.Namespace) -> int:
         text = f"{summary.failed} calls failed ({ending}), the last: {replay.last_error}"
         if not summary.violations:
             raise NotDone(text)
-        print(f"seqctl replay: {text}", file=sys.stderr)
+        say(f"seqctl replay: {text}", file=sys.stderr)
     return VIOLATION if summary.violations else OK
 
 
 async def _replay(args: argparse.Namespace, trace: Trace) -> tuple[Replay, Layout]:
-    async with seqsvr.AsyncClient(args.addr, history=args.history) as client:
+    async with client_of(args, history=args.history) as client:
         layout = (await client.route(timeout=args.timeout)).layout
         trace.require_below(layout.uid_limit)
         replay = Replay(client, trace, clients=args.clients, timeout_s=args.timeout)

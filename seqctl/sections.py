@@ -13,7 +13,7 @@ from seqctl.failures import OK
 from seqctl.groups import Group, add_output
 from seqctl.map_view import Change, View
 from seqctl.node_plan import pinned, unpinned
-from seqctl.output import print_json, print_table
+from seqctl.output import print_json, print_table, say
 from seqctl.writing import looked, written
 
 SHOWN = 20
@@ -159,7 +159,7 @@ async def _order(
         pins = [{**pin.fields(), "alone": pin.alone} for pin in orders.pins]
         print_json({"written": not args.dry_run, "set": orders.set, "pins": pins})
     else:
-        print(f"would be done, nothing was written: {what}" if args.dry_run else f"done: {what}")
+        say(f"would be done, nothing was written: {what}" if args.dry_run else f"done: {what}")
     return OK
 
 

@@ -21,8 +21,9 @@ from svrprocess.listening import serve_metrics
 from svrprocess.logs import LOG_OPTIONS
 from svrprocess.measures import new_registry
 from svrprocess.options import CONFIG, Option, add_flags, resolve
-from svrprocess.rights import AUTH_FILE, Rights
+from svrprocess.rights import Rights
 from svrprocess.roles import CLIENT_PORT, PEER_PORT
+from svrprocess.security import SECURITY_OPTIONS, security
 from svrprocess.signals import Stop
 from svrprocess.values import LISTEN, OPTIONAL_LISTEN, PATH, integer, seconds
 
@@ -30,7 +31,6 @@ DRAIN_S = 20.0
 OPTIONS = (
     Option("data", "data", PATH, "data directory, made if missing; of this process alone"),
     Option("listen", "127.0.0.1:7420", LISTEN, "where callers reach it; port 0: any free one"),
-    AUTH_FILE,
     PEER_LISTEN,
     Option("metrics", "", OPTIONAL_LISTEN, "where Prometheus reads; empty: nowhere"),
     Option("step", STEP, integer(1, MAX_STEP), "numbers by which max_seq is raised ahead"),
@@ -53,6 +53,7 @@ OPTIONS = (
         "seconds for which a lease is granted",
     ),
     *limits.OPTIONS,
+    *SECURITY_OPTIONS,
     *LOG_OPTIONS,
 )
 
@@ -70,9 +71,11 @@ def run(args: argparse.Namespace) -> int:
 
 async def _serve(args: argparse.Namespace) -> int:
     stop = Stop.on_signals()
+    secured = security(args)
     registry = new_registry("seqctl up")
     rights = Rights(args.auth_file, registry)
-    front = NodeFront(rights.guard(CLIENT_PORT, args), rights.guard(PEER_PORT, args, "peer-"), args)
+    guards = rights.guard(CLIENT_PORT, args), rights.guard(PEER_PORT, args, "peer-")
+    front = NodeFront(secured, *guards, args)
     address = front.bind(args.listen, args.peer_listen)  # before anything else is touched
     peer_address = front.peer_address(address)
     try:
@@ -80,10 +83,11 @@ async def _serve(args: argparse.Namespace) -> int:
     except ValueError as bad:
         raise WrongUsage(str(bad)) from None
     wanted = Wanted(args.section_size, args.uid_limit)
+    secured.measure(registry)
     show(limits.OPTIONS, args, registry)
-    serve_metrics(args.metrics, registry)
+    serve_metrics(args.metrics, registry, secured.metrics)
     embedded = serving(Path(args.data), address, wanted, options, registry, peer_address)
-    async with rights.followed(), embedded as node:
+    async with secured.kept_fresh(), rights.followed(), embedded as node:
         await serve_node(front, node, stop)
     return OK
 

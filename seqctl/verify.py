@@ -10,14 +10,15 @@ from pathlib import Path
 
 from clustermap.coordinator import Coordinator
 from clustermap.model import SetSpec
-from seqctl import remote
+from seqctl import credentials, remote
 from seqctl.backup import chosen, read_map
 from seqctl.backup_file import Backup, read_backup
 from seqctl.cluster_report import Picture
 from seqctl.comparing import SHOWN, Compared, compare
+from seqctl.credentials import credentials_of
 from seqctl.failures import OK, VIOLATION, NotDone
 from seqctl.groups import add_output
-from seqctl.output import print_json, print_table
+from seqctl.output import print_json, print_table, say
 from svrprocess.set_reading import Records
 
 EXAMPLE = "seqctl verify /backup/2026-01-31.seqsvr --etcd 10.0.0.9:2379 -o json"
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", dest="sets", metavar="NAME", action="append", help="repeatable (default: all)"
     )
     remote.add_arguments(parser)
+    credentials.add_arguments(parser)
     add_output(parser)
 
 
@@ -53,7 +55,10 @@ async def _verify(args: argparse.Namespace, coordinator: Coordinator, backup: Ba
         backup.cluster.layout,
     ):
         raise NotDone(f"the map is of {cluster}, the backup of {backup.cluster}")
-    results = [await compare(cluster, spec, args.timeout) for spec in chosen(found, args.sets)]
+    results = [
+        await compare(cluster, spec, args.timeout, credentials_of(args))
+        for spec in chosen(found, args.sets)
+    ]
     ahead = lower(backup, found, results) if backup is not None else []
     well = all(one.well for one in results) and not ahead
     if args.output == "json":
@@ -65,7 +70,7 @@ async def _verify(args: argparse.Namespace, coordinator: Coordinator, backup: Ba
         print_compared(results)
         _print_lower(ahead)
         if well:
-            print("all is well")
+            say("all is well")
     return OK if well else VIOLATION
 
 
@@ -116,12 +121,12 @@ def print_compared(results: Iterable[Compared]) -> None:
             behind.append((one.spec.name, name, wanted.section, *pairs))
     print_table(("Set", "replica", "address", "records read", "behind", "error"), rows)
     if behind:
-        print()
+        say()
         print_table(_BEHIND, behind)
 
 
 def _print_lower(ahead: Sequence[dict[str, object]]) -> None:
     if ahead:
-        print()
+        say()
         print_table(_LOWER, [tuple(one.values()) for one in ahead[:SHOWN]])
-        print(f"{len(ahead)} sections are behind the backup: numbers repeat there")
+        say(f"{len(ahead)} sections are behind the backup: numbers repeat there")

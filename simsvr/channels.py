@@ -323,8 +323,9 @@ class Channel:
         request_serializer: Any = None,
         response_deserializer: Any = None,
         **_: Any,
-    ) -> Callable[[], "Stream"]:
-        def call() -> Stream:
+    ) -> Callable[..., "Stream"]:
+        def call(metadata: Any = None) -> Stream:
+            del metadata
             stream = Stream(self, method, request_serializer, response_deserializer)
             self._calls[self.serial()] = stream
             return stream

@@ -25,8 +25,9 @@ from svrprocess.limits import grpc_options, port_options, show
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
-from svrprocess.rights import AUTH_FILE, Rights
+from svrprocess.rights import Rights
 from svrprocess.roles import STORE_PORT
+from svrprocess.security import SECURITY_OPTIONS, security
 from svrprocess.signals import Stop
 from svrprocess.values import (
     LISTEN,
@@ -75,9 +76,9 @@ OPTIONS = (
         number(0.001, 2**20, "GiB"),
         "address space for the store, in GiB; no disk is taken",
     ),
-    AUTH_FILE,
     Option("create", False, SWITCH, "make the store if there is none"),
     *LIMITS,
+    *SECURITY_OPTIONS,
 )
 
 
@@ -88,21 +89,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _serve(args: argparse.Namespace) -> int:
     stop = Stop.on_signals()
+    secured = security(args)
     registry = new_registry("storesvr")
     rights = Rights(args.auth_file, registry)
     options = (*SERVER_OPTIONS, *grpc_options(args, strangers=False))
     guard = rights.guard(STORE_PORT, args, "peer-")
     front = Front(options, args.max_calls, guard, APART)
-    address = front.bind(args.listen)
+    address = front.bind(args.listen, secured.peer)
     bind(set=args.set, replica=args.replica)
+    secured.measure(registry)
+    show(LIMITS, args, registry)
     service = _open(args, registry)
     try:
-        show(LIMITS, args, registry)
-        serve_metrics(args.metrics, registry)
+        serve_metrics(args.metrics, registry, secured.metrics)
         add_to_server(service, front.server)
         await front.start(SERVICE)
         ready = front.health.following(lambda: not service.out_of_quorum)
-        async with rights.followed(), ready:
+        async with secured.kept_fresh(), rights.followed(), ready:
             program.announce(address)
             await stop.wait()
     finally:

@@ -124,9 +124,7 @@ class GroupCommit:
                 text,
                 exc_info=error,
             )
-            self._ended = text
-            self._fatal(text)
-            self._end(text)
+            self._die(text)
         finally:
             self._task = None
 
@@ -179,6 +177,17 @@ class GroupCommit:
             if not writer.answer.done():
                 writer.answer.set_exception(error)
             return None
+
+    def broken(self, error: BaseException) -> None:
+        """Somebody else found that nothing here is to be trusted: end the process."""
+        text = f"{type(error).__name__}: {error}"
+        _log.critical("invariant broken, the process stops: %s", text, exc_info=error)
+        self._die(text)
+
+    def _die(self, text: str) -> None:
+        self._ended = text
+        self._fatal(text)
+        self._end(text)
 
     def _end(self, text: str) -> None:
         self._ended = text

@@ -12,6 +12,7 @@ import os
 import stat
 from pathlib import Path
 
+from clustermap.logs import get_logger
 from storesvr.errors import Blank, CannotOpen, DirectoryInUse, EngineCorrupt, EngineFailed
 from storesvr.ledger import (
     WITNESS_SIZE,
@@ -21,6 +22,8 @@ from storesvr.ledger import (
     encode_outliving,
     encode_witness,
 )
+
+_log = get_logger(__name__)
 
 _SLOT = 512  # slots lie in different sectors
 _LITTLE = 2**20  # bytes: less room than a commit of many records may take
@@ -172,19 +175,26 @@ def _slots(stored: bytes) -> list[Witness]:
 
 
 def _make_private(path: Path, *, create: bool) -> None:
-    """A directory of mode 0700, whatever the umask; an open one of ours is closed to others."""
+    """A directory of ours, of mode 0700: an open one is closed, but for one that all may write."""
     try:
         if create:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         status = path.stat()
         if not stat.S_ISDIR(status.st_mode):
             raise CannotOpen(f"{path} is not a directory")
+        if status.st_uid != os.geteuid():
+            raise CannotOpen(
+                f"{path} belongs to user {status.st_uid}, and we are user {os.geteuid()}: whoever"
+                " runs this has to own it"
+            )
+        if status.st_mode & stat.S_IWOTH:
+            raise CannotOpen(
+                f"{path} can be written by everybody (mode {stat.S_IMODE(status.st_mode):o}):"
+                " look at what is in it, and chmod it to 700"
+            )
         if status.st_mode & 0o077:
-            if status.st_uid != os.geteuid():
-                raise CannotOpen(
-                    f"{path} is open to others (mode {stat.S_IMODE(status.st_mode):o}) and belongs "
-                    f"to user {status.st_uid}: chmod it to 700"
-                )
+            # Kubernetes opens it to our own group (fsGroup) at each start.
+            _log.warning("directory_closed", path=str(path), mode=f"{status.st_mode & 0o7777:o}")
             path.chmod(0o700)
     except FileNotFoundError:
         raise Blank(f"{path} does not exist") from None

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from clustermap.clock import boottime_ns
 from clustermap.documents import hex64
 from clustermap.errors import ReplicaFailed
+from seqsvr.invariants import BrokenInvariant
 from seqsvr.v1 import store_pb2 as pb
 from storesvr import messages
 from storesvr.commits import MAX_WAITING, GroupCommit, end_process
@@ -154,6 +155,10 @@ class StoreService:
             _log.warning("the next start waits longer than it had to: %s", error)
         finally:
             self._engine.close()
+
+    def broken(self, invariant: BrokenInvariant) -> None:
+        """A handler found a contradiction: the process ends with it."""
+        self._commits.broken(invariant)
 
     async def fence(self, request: pb.FenceRequest) -> pb.FenceResponse:
         """Promise an epoch for each section, and tell what is known of it."""

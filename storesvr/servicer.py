@@ -1,6 +1,5 @@
 """The gRPC face of a StoreService: bytes in, bytes out, and refusals as rich statuses."""
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +9,13 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from clustermap.errors import ReplicaFailed
+from clustermap.logs import cut
 from seqsvr import tracing
 from seqsvr.errors import DOMAIN
+from seqsvr.invariants import BrokenInvariant
 from seqsvr.v1 import store_pb2 as pb
 from seqsvr.wire import status_code
+from svrprocess import incidents
 
 if TYPE_CHECKING:
     from storesvr.service import StoreService
@@ -46,8 +48,6 @@ STATUS: dict[str, grpc.StatusCode] = {
     "TIMEOUT": _S.DEADLINE_EXCEEDED,
 }
 
-_log = logging.getLogger(__name__)
-
 _Method = Callable[[Any], Awaitable[Message]]
 
 
@@ -66,7 +66,7 @@ def add_to_server(service: "StoreService", server: grpc.aio.Server) -> None:
         "Adopt": (pb.AdoptRequest, service.adopt),
     }
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-        name: grpc.unary_unary_rpc_method_handler(_handler(name, kind, method))
+        name: grpc.unary_unary_rpc_method_handler(_handler(service, name, kind, method))
         for name, (kind, method) in rpcs.items()
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
@@ -77,12 +77,13 @@ def refusal(failed: ReplicaFailed) -> status_pb2.Status:
     metadata = {"membership": str(failed.membership)} if failed.membership else {}
     info = error_details_pb2.ErrorInfo(reason=failed.reason, domain=DOMAIN, metadata=metadata)
     code = STATUS.get(failed.reason, grpc.StatusCode.INTERNAL)
-    status = status_pb2.Status(code=status_code(code), message=failed.text)
+    # Some of it is the caller's own words, and a status travels as a header.
+    status = status_pb2.Status(code=status_code(code), message=str(cut(failed.text)))
     status.details.add().Pack(info)
     return status
 
 
-def _handler(name: str, kind: type[Message], method: _Method) -> Any:
+def _handler(service: "StoreService", name: str, kind: type[Message], method: _Method) -> Any:
     path = f"{SERVICE}/{name}"
 
     async def handle(raw: bytes, context: Any) -> bytes:
@@ -92,9 +93,11 @@ def _handler(name: str, kind: type[Message], method: _Method) -> Any:
             return answer.SerializeToString()
         except ReplicaFailed as error:
             failed = error
-        except Exception:  # noqa: BLE001 - the server outlives any one request
-            _log.exception("rpc=%s failed", name)
-            failed = ReplicaFailed("INTERNAL", "a fault of the server; its log has it")
+        except BrokenInvariant as broken:
+            service.broken(broken)
+            await incidents.end(context, path, broken)
+        except Exception as error:  # noqa: BLE001 - the server outlives any one request
+            await incidents.end(context, path, error)
         await context.abort_with_status(rpc_status.to_status(refusal(failed)))
         raise failed  # not reached: abort raises
 

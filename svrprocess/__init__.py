@@ -14,4 +14,5 @@ signals.py       when to stop
 supervisor.py    what systemd is told
 workers.py       several processes of one program
 failures.py      exit codes, errors of one line
+incidents.py     faults that nobody foresaw: an id for the caller, the rest for the log
 """

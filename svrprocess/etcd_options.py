@@ -6,6 +6,7 @@ from pathlib import Path
 from clustermap.etcd_options import EtcdOptions
 from svrprocess.failures import WrongUsage
 from svrprocess.options import Option
+from svrprocess.secret_files import check_secret, read_secret
 from svrprocess.values import ADDRESSES, PATH, TEXT
 
 ETCD_OPTIONS = (
@@ -21,10 +22,12 @@ ETCD_OPTIONS = (
 
 
 def etcd_options(args: argparse.Namespace) -> EtcdOptions:
-    """What clustermap.etcd takes. Raises WrongUsage, also for a file that cannot be read."""
+    """What clustermap.etcd takes. Raises WrongUsage, also for a file that must not be used."""
     for one, other in (("etcd_cert", "etcd_key"), ("etcd_user", "etcd_password_file")):
         if bool(getattr(args, one)) != bool(getattr(args, other)):
             raise WrongUsage(f"{_flag(one)} and {_flag(other)} go together")
+    if args.etcd_key:
+        check_secret(args.etcd_key, "--etcd-key")
     try:
         return EtcdOptions(
             endpoints=args.etcd,
@@ -46,22 +49,18 @@ def _flag(key: str) -> str:
 def _readable(args: argparse.Namespace, key: str) -> Path | None:
     if not getattr(args, key):
         return None
-    _content(args, key)
-    return Path(getattr(args, key))
-
-
-def _content(args: argparse.Namespace, key: str) -> bytes:
     path = Path(getattr(args, key))
     try:
-        return path.read_bytes()
+        path.read_bytes()
     except OSError as error:
         raise WrongUsage(f"{_flag(key)}: cannot read {path}: {error.strerror}") from None
+    return path
 
 
 def _password(args: argparse.Namespace) -> str | None:
     if not args.etcd_password_file:
         return None
-    lines = _content(args, "etcd_password_file").splitlines()
+    lines = read_secret(args.etcd_password_file, "--etcd-password-file").splitlines()
     try:
         password = lines[0].decode() if lines else ""
     except UnicodeDecodeError:

@@ -1,5 +1,7 @@
 """How a program ends other than well: one line on standard error and an exit code."""
 
+from seqsvr.escaping import escaped
+
 OK = 0
 WRONG_USAGE = 2
 NOT_DONE = 3
@@ -33,5 +35,5 @@ def leaves(error: BaseException) -> list[BaseException]:
 
 
 def one_line(text: str) -> str:
-    """The same without line breaks, for a terminal and for a log."""
-    return " ".join(text.split())
+    """The same without line breaks and control characters, for a terminal and for a log."""
+    return escaped(" ".join(text.split()))

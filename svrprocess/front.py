@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection
 
 from svrprocess import health, listening
 from svrprocess.guarding import Guard
+from svrprocess.security import Port
 
 KEEPALIVE: tuple[tuple[str, int], ...] = (
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # callers ask every 10 s
@@ -45,9 +46,12 @@ class Front:
         self.health = health.Health()
         self.address = ""
 
-    def bind(self, listen: str) -> str:
-        """Take the port of HOST:PORT, and nothing more; the address. Raises NotDone."""
-        self.address = listening.bind(self.server, listen)
+    def bind(self, listen: str, port: Port | None = None) -> str:
+        """Take the port of HOST:PORT, and nothing more; the address. Raises NotDone, WrongUsage.
+
+        port: how it is protected; None: not at all, so it has to be loopback.
+        """
+        self.address = listening.bind(self.server, listen, port or Port("client"))
         return self.address
 
     async def start(self, *services: str) -> None:

@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
+import grpc
 from grpc_health.v1 import health, health_pb2
 
 from clustermap.documents import hex64
 from clustermap.logs import get_logger
+from svrprocess import incidents
 
 READY = "seqsvr.ready"
 SERVICE = health.SERVICE_NAME
@@ -22,11 +25,29 @@ def node_service(incarnation: int) -> str:
     return f"seqsvr.node.{hex64(incarnation)}"
 
 
+class _Servicer(health.aio.HealthServicer):  # type: ignore[misc]
+    """The library's, but what goes wrong in it is an incident."""
+
+    async def Check(self, request: Any, context: Any) -> Any:
+        async with incidents.none_leaves(context, f"{SERVICE}/Check", grpc.aio.AbortError):
+            return await super().Check(request, context)
+
+    async def Watch(self, request: Any, context: Any) -> None:
+        gone = grpc.aio.AbortError, grpc.aio.InternalError
+        async with incidents.none_leaves(context, f"{SERVICE}/Watch", *gone):
+            await super().Watch(request, context)
+
+    async def List(self, request: Any, context: Any) -> None:
+        """The library has none, and would say so by a traceback in the log for each call."""
+        del request
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "List is not served")
+
+
 class Health:
     """What a server says of itself; "" is SERVING from the start, READY is not."""
 
     def __init__(self) -> None:
-        self.servicer = health.aio.HealthServicer()
+        self.servicer = _Servicer()
         self._ready = False
 
     async def say(self, service: str, serving: bool) -> None:

@@ -3,18 +3,24 @@
 Whoever logs, it comes out the same way: events of clustermap.logs with their fields, messages
 `event=... key=value` of logging's own loggers taken apart, and the text of libraries as `message`.
 What was bound (set, incarnation) goes with each. Lines are bounded; tracebacks are cut in front.
+
+Values may come from outside. They break no line (on a console, control characters are escaped and
+the lines of a traceback indented; in JSON they are escaped as JSON has it), and are no keys: which
+keys a message has is read from its format, not from what was put into it.
 """
 
 import json
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 
 from structlog.contextvars import get_contextvars
 
 from clustermap.logs import MAX_VALUE, cut, logfmt
+from seqsvr.escaping import escaped
 from svrprocess.options import Option
 from svrprocess.values import choice
 
@@ -27,9 +33,11 @@ LOG_OPTIONS = (
     Option("log-level", "info", choice(*LEVELS), "least level that is logged"),
 )
 
-_PAIR = re.compile(
-    r"""(\w+)=(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|(.*?))(?=\s+\w+=|$)""", re.DOTALL
-)
+_TEXT = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\S*(?:\s+(?!\w+=)\S+)*"""
+_PAIR = re.compile(rf"(?:^|\s)(\w+)=({_TEXT})(?=\s|$)")
+_QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
+_PLACE = re.compile(r"%(?:%|[-#0 +]*\d*(?:\.\d+)?[a-zA-Z])")
+_INDENT = "\n    "
 
 
 def set_up(form: str = "console", level: str = "info") -> None:
@@ -46,30 +54,35 @@ class ConsoleLines(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = _bounded(record.message).replace("\n", "\\n")
+        record.message = escaped(_bounded(record.message))
         known = sorted(get_contextvars().items())
         bound = {key: value for key, value in known if f" {key}=" not in record.message}
         line = super().formatMessage(record)
-        return f"{line} {logfmt(bound)}" if bound else line
+        return f"{line} {escaped(logfmt(bound))}" if bound else line
 
     def formatException(self, ei: object) -> str:
-        return _end_of(super().formatException(ei))  # type: ignore[arg-type]
+        return _indented(_end_of(super().formatException(ei)))  # type: ignore[arg-type]
+
+    def formatStack(self, stack_info: str) -> str:
+        return _indented(_end_of(stack_info))
 
 
 class JsonLines(logging.Formatter):
     """One JSON object per line: time (UTC, RFC 3339), level, logger, what is bound, the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {
+        own: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            **get_contextvars(),
-            **fields_of(record),
         }
+        line = {**own, **get_contextvars(), **fields_of(record), **own}
         if record.exc_info:
             line["exception"] = _end_of(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False, default=str)
+        text = json.dumps(line, ensure_ascii=False, default=str)
+        if text.isprintable():
+            return text
+        return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def fields_of(record: logging.LogRecord) -> Mapping[str, object]:
@@ -80,16 +93,29 @@ def fields_of(record: logging.LogRecord) -> Mapping[str, object]:
     text = record.getMessage()
     if not text.startswith("event="):
         return {"message": _bounded(text)}
-    pairs = (match.groups() for match in _PAIR.finditer(_bounded(text)))
-    return {key: _value(single, double, bare) for key, single, double, bare in pairs}
+    pairs = _PAIR.findall(str(record.msg))
+    if not isinstance(record.args, tuple) or not record.args:
+        return {key: _value(value) for key, value in pairs}
+    args = iter(record.args)
+    return {key: _value(_filled(value, args)) for key, value in pairs}
 
 
-def _value(single: str | None, double: str | None, bare: str | None) -> object:
-    quoted = single if single is not None else double
-    if quoted is not None:
-        return cut(quoted.replace("\\'", "'").replace("\\n", "\n"))
-    text = bare or ""
-    return int(text) if re.fullmatch(r"-?\d{1,18}", text) else cut(text)
+def _filled(form: str, args: Iterator[object]) -> str:
+    """A part of a format with its share of what comes next."""
+    places = sum(place != "%%" for place in _PLACE.findall(form))
+    return form % tuple(islice(args, places))
+
+
+def _value(text: str) -> object:
+    if quoted := _QUOTED.fullmatch(text):
+        inside = quoted[1] if quoted[1] is not None else quoted[2]
+        return cut(inside.replace("\\'", "'").replace("\\n", "\n"))
+    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else cut(text)
+
+
+def _indented(text: str) -> str:
+    """Lines that nobody takes for events."""
+    return _INDENT.join(["", *map(escaped, text.split("\n"))])[1:]
 
 
 def _bounded(text: str) -> str:

@@ -18,6 +18,7 @@ from clustermap.errors import ReplicaFailed
 from clustermap.levelling import goal
 from clustermap.model import Cluster, Replica, SetSpec
 from clustermap.ranges import Range
+from seqsvr.credentials import PLAIN, Credentials
 from seqsvr.v1 import store_pb2 as pb
 from svrprocess.store_client import GrpcReplica
 
@@ -67,7 +68,12 @@ class SetReader:
     """
 
     def __init__(
-        self, cluster: Cluster, spec: SetSpec, replicas: Sequence[Replica], timeout_s: float
+        self,
+        cluster: Cluster,
+        spec: SetSpec,
+        replicas: Sequence[Replica],
+        timeout_s: float,
+        credentials: Credentials = PLAIN,
     ) -> None:
         self.spec = spec
         self.replicas = tuple(replicas)
@@ -75,7 +81,10 @@ class SetReader:
         self.done = 0
         self.header = pb.StoreHeader(cluster=cluster.id, set=spec.name, membership=spec.membership)
         self._transports = [
-            GrpcReplica(one.address, timeout_s=timeout_s, quick_s=timeout_s) for one in replicas
+            GrpcReplica(
+                one.address, timeout_s=timeout_s, quick_s=timeout_s, credentials=credentials
+            )
+            for one in replicas
         ]
 
     async def aclose(self) -> None:
@@ -162,9 +171,12 @@ async def reading(
     spec: SetSpec,
     timeout_s: float,
     replicas: Sequence[Replica] | None = None,
+    *,
+    credentials: Credentials = PLAIN,
 ) -> AsyncIterator[SetReader]:
     """A reader of a Set, at its replicas if no others are named."""
-    reader = SetReader(cluster, spec, spec.replicas if replicas is None else replicas, timeout_s)
+    asked = spec.replicas if replicas is None else replicas
+    reader = SetReader(cluster, spec, asked, timeout_s, credentials)
     try:
         yield reader
     finally:

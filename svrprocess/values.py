@@ -6,6 +6,7 @@ Every `parse` raises ValueError with what the value must be, to follow the name 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 MAX_PORT = 65_535
 _MAX_DIGITS = 30
@@ -23,11 +24,13 @@ class Kind:
 
 
 def _text(text: str) -> str:
+    if "\0" in text:
+        raise ValueError(f"must have no NUL, as {text!r} has")
     return text
 
 
 TEXT = Kind("TEXT", _text)
-"""Anything, also nothing."""
+"""Anything but NUL, which no path has either; also nothing."""
 
 PATH = Kind("PATH", _text)
 
@@ -99,6 +102,14 @@ def split(address: str, least_port: int = 0) -> tuple[str, int]:
     if not least_port <= int(port) <= MAX_PORT:
         raise ValueError(f"must have a port in {least_port}..{MAX_PORT}, not {address!r}")
     return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this host reaches it; an IPv6 one stands in brackets."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _listen(text: str) -> str:

@@ -33,6 +33,7 @@ from seqsvr.errors import Unavailable, error_for
 from seqsvr.loops import new_event_loop
 from seqsvr.routing import RoutingTable
 from seqsvr.sections import MAX_JUMP
+from seqsvr.tls import Tls
 
 T = TypeVar("T")
 
@@ -53,6 +54,8 @@ class Client:
         history: str | PathLike[str] | None = None,
         max_in_flight: int = MAX_IN_FLIGHT,
         max_queue: int = MAX_QUEUE,
+        tls: Tls | None = None,
+        token_file: str | PathLike[str] | None = None,
     ) -> None:
         self._client = AsyncClient(
             seeds,
@@ -60,6 +63,8 @@ class Client:
             history=history,
             max_in_flight=max_in_flight,
             max_queue=max_queue,
+            tls=tls,
+            token_file=token_file,
         )
         self._thread = _LoopThread()
         # Also at the end of a program that does not close: its history has lines to write.

@@ -5,7 +5,12 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from seqsvr.v1 import alloc_pb2_grpc
+from seqsvr.credentials import Credentials
+from seqsvr.v1 import alloc_pb2, alloc_pb2_grpc
+
+WHY_S = 0.5
+_HUNG_UP = ("Socket closed", "reset by peer")
+"""How the other end of a handshake leaves it: whoever it refuses is not told why."""
 
 _OPTIONS: list[tuple[str, int]] = [
     # A node that restarts on its address should be found again at once: the pause between two
@@ -26,12 +31,53 @@ _OPTIONS: list[tuple[str, int]] = [
 ]
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
-    """A plaintext channel to `address` (host:port). Connects when first used.
+def open_channel(address: str, credentials: Credentials) -> grpc.aio.Channel:
+    """A channel to `address` (host:port). Connects when first used.
 
-    Channels to one address share a connection inside grpc, and its back-off.
+    Channels to one address share a connection inside grpc, and its back-off, as long as they are of
+    one generation of their credentials.
     """
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    return credentials.channel(address, _OPTIONS)
+
+
+async def is_ready(channel: grpc.aio.Channel) -> bool:
+    """Connect; whether that went well, once it is known."""
+    state = channel.get_state(try_to_connect=True)
+    while state is not grpc.ChannelConnectivity.READY:
+        if state in (
+            grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+            grpc.ChannelConnectivity.SHUTDOWN,
+        ):
+            return False
+        await channel.wait_for_state_change(state)
+        state = channel.get_state(try_to_connect=True)
+    return True
+
+
+async def why_not_ready(channel: grpc.aio.Channel, credentials: Credentials) -> str:
+    """What grpc says of a connection that failed: only calls are told."""
+    if credentials.tls is None:
+        return "cannot connect"
+    try:
+        request = alloc_pb2.GetRouteRequest(known_version=2**64 - 1)
+        metadata = credentials.metadata()
+        await alloc_stub(channel).GetRoute(request, timeout=WHY_S, metadata=metadata)
+    except grpc.RpcError as error:
+        return explained(details_of(error), credentials) or "cannot connect"
+    return "cannot connect"
+
+
+def explained(text: str, credentials: Credentials) -> str:
+    """The text of a failed call, and what may be behind it where grpc knows only half of it."""
+    if not text.startswith("failed to connect") or not any(end in text for end in _HUNG_UP):
+        return text
+    asked = "does it serve TLS" if credentials.tls is None else "does it accept our certificate"
+    return f"{text} ({asked}?)"
+
+
+def details_of(error: grpc.RpcError) -> str:
+    """The text of a failed call."""
+    return (error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)) or ""
 
 
 def alloc_stub(channel: grpc.aio.Channel) -> Any:

@@ -16,6 +16,8 @@ from os import PathLike
 from types import TracebackType
 from typing import Self
 
+import grpc.aio
+
 from seqsvr import tracing
 from seqsvr.advancing import CLOSED, Advancing
 from seqsvr.calls import (
@@ -36,14 +38,17 @@ from seqsvr.calls import (
     sort_repeated,
 )
 from seqsvr.channels import parse_seeds
+from seqsvr.credentials import Credentials
 from seqsvr.errors import SeqError, error_for
 from seqsvr.finder import RouteFinder
 from seqsvr.history import History
 from seqsvr.pause import Pause
+from seqsvr.renewal import Renewal
 from seqsvr.retry import delay_s
 from seqsvr.routing import Router, RoutingTable
 from seqsvr.sections import MAX_BATCH, MAX_JUMP, SECTION_SIZE
 from seqsvr.session import Session
+from seqsvr.tls import Tls
 from seqsvr.v1 import alloc_pb2
 from seqsvr.wire import table_from_wire
 
@@ -64,11 +69,14 @@ class AsyncClient:
     history: a file that gets a line for each finished call (see seqsvr.history). max_in_flight:
     batches per owner that wait for their first answer while calls gather for the next one, at
     least 1. max_queue: calls per owner, queued or in flight, beyond which more are refused with
-    Overloaded, at least 1.
+    Overloaded, at least 1. tls: None for connections in the clear; token_file: holds a bearer token
+    on its first line, which goes with every call (in the clear, too, if there is no tls). Files are
+    read here, which may raise OSError or ValueError, and again when they change: calls go on
+    meanwhile, and files that are not sound, or do not connect, change nothing.
 
-    Calls raise below SeqError: InvalidArgument and SequenceExhausted (give up), Unavailable
-    (retry later), OutcomeUnknown (numbers may have been taken; a retry leaves a gap), DataLoss
-    (alert). Cancelling a call is always safe and may leave a gap.
+    Calls raise below SeqError: InvalidArgument, NotAllowed and SequenceExhausted (give up),
+    Unavailable (retry later), OutcomeUnknown (numbers may have been taken; a retry leaves a gap),
+    DataLoss (alert). Cancelling a call is always safe and may leave a gap.
     """
 
     def __init__(
@@ -79,6 +87,8 @@ class AsyncClient:
         history: str | PathLike[str] | None = None,
         max_in_flight: int = MAX_IN_FLIGHT,
         max_queue: int = MAX_QUEUE,
+        tls: Tls | None = None,
+        token_file: str | PathLike[str] | None = None,
     ) -> None:
         if min(max_in_flight, max_queue) < 1:
             raise ValueError("max_in_flight and max_queue must be at least 1")
@@ -87,8 +97,10 @@ class AsyncClient:
         self._max_in_flight = max_in_flight
         self._max_queue = max_queue
         self._router = Router()
-        self._finder = RouteFinder(self._candidates, lambda: self._router.version, self._learn)
-        self._advancing = Advancing(self._learn)
+        self._credentials = own = Credentials(tls, token_file)
+        self._finder = RouteFinder(self._candidates, lambda: self._router.version, self._learn, own)
+        self._advancing = Advancing(self._learn, self._candidates, own)
+        self._renewal = Renewal(own, lambda: list(self._sessions.values()), self._follow)
         self._pauses = Pause()
         self._sessions: dict[str, Session] = {}
         self._retired: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -222,6 +234,7 @@ class AsyncClient:
         """
         self._closed = True
         self._pauses.wake()
+        await self._renewal.aclose()
         sessions = [*self._sessions.values(), *self._retired]
         self._sessions, self._owners = {}, {}
         for session in sessions:
@@ -458,16 +471,31 @@ class AsyncClient:
             return None
         session = self._sessions.get(address)
         if session is None:
-            session = self._sessions[address] = Session(
-                address,
-                self._router,
-                learn=self._learn,
-                suspect=self._finder.poke,
-                max_in_flight=self._max_in_flight,
-                max_queue=self._max_queue,
-            )
+            session = self._sessions[address] = self._session(address)
         self._owners[section] = session
         return session
+
+    def _session(self, address: str, channel: grpc.aio.Channel | None = None) -> Session:
+        return Session(
+            address,
+            self._router,
+            learn=self._learn,
+            suspect=self._finder.poke,
+            credentials=self._credentials,
+            channel=channel,
+            max_in_flight=self._max_in_flight,
+            max_queue=self._max_queue,
+        )
+
+    def _follow(self, before: Session, channel: grpc.aio.Channel | None) -> bool:
+        """See Renewal."""
+        if self._sessions.get(before.address) is not before:
+            return False
+        after = self._sessions[before.address] = self._session(before.address, channel)
+        self._owners.clear()
+        self._retired.add(before)
+        after.succeed(before)
+        return True
 
     def _learn(self, message: alloc_pb2.RoutingTable) -> bool:
         """Install a table if it is newer; say so. Raises ForeignCluster, ValueError."""
@@ -520,6 +548,7 @@ class AsyncClient:
         running = asyncio.get_running_loop()
         if self._bound_loop is None:
             self._bound_loop = running
+            self._renewal.start()
         elif self._bound_loop is not running:
             raise RuntimeError("an AsyncClient belongs to the event loop that used it first")
         if self._closed:

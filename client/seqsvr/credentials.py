@@ -3,8 +3,12 @@
 gRPC reads no file: a channel keeps the certificates that it was opened with for as long as it
 lives. So whoever keeps channels calls `refresh` now and then, opens new ones once a new
 `generation` has begun, and closes the old when nothing is in flight on them any more.
+
+What gRPC is given unseen it finds fault with at the next handshake, where it is too late: so a new
+generation begins only with files that were found to be sound, and to fit one another.
 """
 
+import logging
 import os
 import ssl
 from collections.abc import Sequence
@@ -27,8 +31,8 @@ _Stamp = tuple[tuple[int, int, int], ...]
 class Credentials:
     """tls: None for connections in the clear; token_file: holds a bearer token on its first line.
 
-    Both are read here: raises OSError for what cannot be read, ValueError for certificates that
-    are none or do not fit their key, and for a token that is none.
+    Both are read here: raises OSError for what cannot be read, ValueError for what is no PEM, a key
+    that is not its certificate's, or a token that is none.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class Credentials:
         self.tls = tls
         self.generation = 1
         self._token_file = None if token_file is None else os.fspath(token_file)
+        self._complaint = ""
         self._stamp = self._stamped()
         self._read(self._stamp)
 
@@ -54,11 +59,27 @@ class Credentials:
         self.generation += 1
         return True
 
+    def look(self) -> bool:
+        """As `refresh`; what is wrong with the files is said in the log instead, once."""
+        try:
+            changed, complaint = self.refresh(), ""
+        except (OSError, ValueError) as error:
+            changed, complaint = False, str(error)
+        if complaint and complaint != self._complaint:
+            _log.warning("credentials stay as they were, %s", complaint)
+        self._complaint = complaint
+        return changed
+
+    @property
+    def watched(self) -> bool:
+        """Whether there are files that may change."""
+        return bool(self._files())
+
     def channel(self, address: str, options: Sequence[tuple[str, Any]]) -> grpc.aio.Channel:
         """To host:port, by what was read last. Connects when first used."""
         if self._tls is None:
             return grpc.aio.insecure_channel(address, options=options)
-        name = self.tls.server_name if self.tls is not None else ""
+        name = self.tls.server_name if self.tls else ""
         more = [("grpc.ssl_target_name_override", name)] if name else []
         return grpc.aio.secure_channel(address, self._tls, options=[*options, *more])
 
@@ -66,17 +87,18 @@ class Credentials:
         """What goes with every call."""
         return self._metadata
 
+    def _files(self) -> tuple[str, ...]:
+        files = self.tls.files if self.tls else ()
+        return files if self._token_file is None else (*files, self._token_file)
+
     def _stamped(self) -> _Stamp:
-        files = () if self.tls is None else self.tls.files
-        if self._token_file is not None:
-            files = (*files, self._token_file)
-        found = (os.stat(file) for file in files)
+        found = (os.stat(file) for file in self._files())
         return tuple((one.st_mtime_ns, one.st_size, one.st_ino) for one in found)
 
     def _read(self, stamp: _Stamp) -> None:
         tls, metadata = _channel_credentials(self.tls), _bearer(self._token_file)
         if self._stamped() != stamp:
-            raise ValueError("certificates or token have changed while they were read")
+            raise ValueError(f"{', '.join(self._files())}: changed while they were read")
         self._tls, self._metadata = tls, metadata
 
 
@@ -89,17 +111,24 @@ def _channel_credentials(tls: Tls | None) -> grpc.ChannelCredentials | None:
 
 
 def _check(tls: Tls) -> None:
-    """gRPC itself takes anything, and then fails every call."""
+    """Raises ValueError, and OSError for what cannot be read."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    file = tls.ca
-    try:
-        if tls.ca is not None:
-            context.load_verify_locations(tls.ca)
-        if tls.cert is not None:
-            file = tls.cert
-            context.load_cert_chain(tls.cert, tls.key, password="")  # or it asks at the terminal
-    except ssl.SSLError as error:
-        raise ValueError(f"{file}: {error.reason or 'not PEM'}") from None
+    if tls.ca is not None:
+        try:
+            context.load_verify_locations(cafile=tls.ca)
+        except ssl.SSLError as error:
+            raise ValueError(f"{os.fspath(tls.ca)} holds no certificates: {_why(error)}") from None
+    if tls.cert is not None and tls.key is not None:
+        try:
+            # An empty password, lest a key that has one makes this ask the terminal for it.
+            context.load_cert_chain(tls.cert, tls.key, password="")
+        except ssl.SSLError as error:
+            pair = f"{os.fspath(tls.cert)} and {os.fspath(tls.key)}"
+            raise ValueError(f"{pair} are no pair: {_why(error)}") from None
+
+
+def _why(error: ssl.SSLError) -> str:
+    return (error.reason or str(error)).replace("_", " ").lower()
 
 
 def _content(file: str | PathLike[str] | None) -> bytes | None:
@@ -120,5 +149,6 @@ def _bearer(file: str | None) -> Metadata:
     return (("authorization", f"Bearer {token.decode('ascii')}"),)
 
 
+_log = logging.getLogger("seqsvr")
 PLAIN = Credentials()
 """In the clear, and nobody in particular."""

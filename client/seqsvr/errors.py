@@ -7,6 +7,7 @@ wire read it.
 from dataclasses import dataclass
 
 import grpc
+import grpc.aio
 
 from seqsvr.v1 import alloc_pb2
 
@@ -102,6 +103,10 @@ TABLE: dict[str, Outcome] = {
     "PERMISSION_DENIED": Outcome(_S.PERMISSION_DENIED, NotAllowed),
 }
 
+_DENIED = (_S.UNAUTHENTICATED, _S.PERMISSION_DENIED)
+DENIALS = frozenset(status.name for status in _DENIED)
+"""Reasons that are the caller's own, whichever node it asks."""
+
 # Reasons that never cross the wire: the client's own.
 CLIENT_REASONS: dict[str, type[SeqError]] = {
     "UNREACHABLE": Unavailable,  # no connection to any node
@@ -123,6 +128,12 @@ def reason_name(reason: int) -> str:
 def reason_value(name: str) -> int:
     """Name to wire enum."""
     return alloc_pb2.Reason.Value(f"REASON_{name}")
+
+
+def denial(error: grpc.RpcError) -> str | None:
+    """The reason where a call was refused as the caller's, with ErrorInfo or without; else None."""
+    code = error.code() if isinstance(error, grpc.aio.AioRpcError) else None
+    return code.name if code in _DENIED else None
 
 
 def error_for(reason: str, text: str, uid: int | None = None) -> SeqError:

@@ -14,8 +14,9 @@ import grpc
 import grpc.aio
 
 from seqsvr.calls import Failure, refused
-from seqsvr.channels import alloc_stub, open_channel
-from seqsvr.errors import TABLE
+from seqsvr.channels import alloc_stub, details_of, explained, open_channel
+from seqsvr.credentials import Credentials
+from seqsvr.errors import DENIALS, TABLE, denial
 from seqsvr.pause import Pause
 from seqsvr.routing import ForeignCluster
 from seqsvr.v1 import alloc_pb2
@@ -31,7 +32,8 @@ class RouteFinder:
     """See the head of the module.
 
     candidates: every address worth asking; version: of the table held; learn: installs a table,
-    says whether it was new, and raises ForeignCluster or ValueError.
+    says whether it was new, and raises ForeignCluster or ValueError; admin: ask for the table of
+    the ports that take administrative calls.
     """
 
     def __init__(
@@ -39,7 +41,12 @@ class RouteFinder:
         candidates: Callable[[], Iterable[str]],
         version: Callable[[], int],
         learn: Callable[[alloc_pb2.RoutingTable], bool],
+        credentials: Credentials,
+        *,
+        admin: bool = False,
     ) -> None:
+        self._credentials = credentials
+        self._admin = admin
         self._candidates = candidates
         self._version = version
         self._learn = learn
@@ -76,6 +83,7 @@ class RouteFinder:
         before = self._version()
         try:
             await asyncio.sleep(self._not_before_s - loop.time())
+            self._credentials.look()
             self.failure = await self._ask_around()
         finally:
             fresh = self._version() > before
@@ -87,7 +95,10 @@ class RouteFinder:
             self._ended.wake()
 
     async def _ask_around(self) -> Failure | None:
-        """One round; None as soon as one node has answered, else why the last one did not."""
+        """One round; None as soon as one node has answered, else why the last one did not.
+
+        That one does not know us weighs more than that others are away.
+        """
         addresses = list(dict.fromkeys(self._candidates()))
         random.shuffle(addresses)
         failure = Failure("UNREACHABLE", "no node to ask", retry=True)
@@ -105,9 +116,11 @@ class RouteFinder:
                     if task.cancelled():  # what grpc makes of a *server's* CANCELLED
                         continue
                     said = task.result()
-                    if said is None or not said.retry:
+                    denied = said is not None and said.reason in DENIALS
+                    if said is None or not (said.retry or denied):
                         return said
-                    failure = said
+                    if denied or failure.reason not in DENIALS:
+                        failure = said
             return failure
         finally:
             for task in running:
@@ -116,11 +129,12 @@ class RouteFinder:
                 await asyncio.wait(running)
 
     async def _ask_one(self, address: str) -> Failure | None:
-        request = alloc_pb2.GetRouteRequest(known_version=self._version())
+        request = alloc_pb2.GetRouteRequest(known_version=self._version(), admin=self._admin)
+        metadata = self._credentials.metadata()
         try:
-            async with open_channel(address) as channel:
+            async with open_channel(address, self._credentials) as channel:
                 stub = alloc_stub(channel)
-                answer = await stub.GetRoute(request, timeout=ATTEMPT_S)
+                answer = await stub.GetRoute(request, timeout=ATTEMPT_S, metadata=metadata)
             if answer is None:  # what grpc makes of bytes that it cannot decode
                 text = f"{address} gave an answer that is no message"
                 return Failure("UNREACHABLE", text, address, retry=True)
@@ -139,7 +153,9 @@ class RouteFinder:
     def _refusal(self, error: grpc.RpcError, address: str) -> Failure:
         """Another node may well answer, so no refusal of a single one is final."""
         reason, _ = reason_of(error)
-        text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+        text, denied = explained(details_of(error), self._credentials), denial(error)
+        if denied is not None:
+            return refused(denied, f"{address}: {text}", address)
         if reason in TABLE and TABLE[reason].retry:
             return refused(reason, f"{address}: {text}", address)
         return Failure("UNREACHABLE", f"{address}: {text}", address, retry=True)

@@ -8,6 +8,7 @@ Lines are buffered, and on their way to the file within a second.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,8 @@ class History:
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self._file: TextIO = open(path, "a", encoding="ascii")  # noqa: SIM115
+        # Who sends how much to whom is nobody's business.
+        self._file: TextIO = open(path, "a", encoding="ascii", opener=_private)  # noqa: SIM115
         self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
         self._trouble: OSError | None = None
@@ -76,6 +78,10 @@ class History:
             self._trouble = self._trouble or error
         if self._trouble is not None:
             raise self._trouble
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _line(entry: Entry, call_ns: int, return_ns: int) -> str | None:

@@ -16,8 +16,9 @@ import grpc.aio
 from seqsvr import tracing
 from seqsvr.batching import Answer, Batch, Outbox
 from seqsvr.calls import Bulk, Entry, Failure, Op, lost, refused
-from seqsvr.channels import alloc_stub, open_channel
-from seqsvr.errors import TABLE, reason_name
+from seqsvr.channels import alloc_stub, details_of, is_ready, open_channel, why_not_ready
+from seqsvr.credentials import Credentials
+from seqsvr.errors import DENIALS, TABLE, denial, reason_name
 from seqsvr.routing import ForeignCluster, Router
 from seqsvr.v1 import alloc_pb2
 from seqsvr.wire import reason_of
@@ -34,7 +35,8 @@ class Session:
     """Entries go in by `submit` and come back settled; nothing else is promised about the stream.
 
     learn: takes a table that came with an answer; suspect: called, again and again, while the
-    owner is silent though asked. The maxima are those of Outbox.
+    owner is silent though asked. channel: one of the newest generation of `credentials`, where
+    there is one already. The maxima are those of Outbox.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class Session:
         *,
         learn: Learn,
         suspect: Callable[[], None],
+        credentials: Credentials,
+        channel: grpc.aio.Channel | None = None,
         max_in_flight: int,
         max_queue: int,
     ) -> None:
@@ -53,7 +57,9 @@ class Session:
         self._suspect = suspect
         self.loop = asyncio.get_running_loop()
         self._outbox = Outbox(address, max_in_flight=max_in_flight, max_queue=max_queue)
-        self._channel = open_channel(address)
+        self._credentials = credentials
+        self._generation = credentials.generation
+        self._channel = channel or open_channel(address, credentials)
         self._task: asyncio.Task[None] | None = None
         self._kick: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -68,6 +74,15 @@ class Session:
     @property
     def idle(self) -> bool:
         return self._outbox.idle
+
+    @property
+    def stale(self) -> bool:
+        """Whether its channel was opened with credentials that have been replaced since."""
+        return self._generation != self._credentials.generation
+
+    @property
+    def connected(self) -> bool:
+        return self._channel.get_state() is grpc.ChannelConnectivity.READY
 
     def submit(self, entry: Entry) -> None:
         """Queue an entry; it is sent at the end of this turn of the loop if nothing is in flight.
@@ -110,8 +125,15 @@ class Session:
         self._outbox.evict(moved, in_flight=self._silent())
         self._retire_if_idle()
 
+    def succeed(self, other: "Session") -> None:
+        """Go on with what another one to the same owner has not sent, and have that one retire."""
+        self._outbox.inherit(other._outbox)
+        if not self._outbox.idle:
+            self._woken(self.loop.time())
+        other.retire()
+
     def retire(self) -> None:
-        """No route leads here any more: close as soon as nothing is outstanding."""
+        """Nothing more will be submitted: close as soon as nothing is outstanding."""
         self._retiring = True
         self._retire_if_idle()
 
@@ -131,10 +153,14 @@ class Session:
         failure = lost(self.address, "the session failed")
         try:
             # Until the channel is ready nothing can have been sent, so nothing is in doubt.
+            self._credentials.look()
+            if self.stale:
+                await self._reopen()
             if not await self._connect():
-                failure = lost(self.address, "cannot connect")
+                why = await why_not_ready(self._channel, self._credentials)
+                failure = lost(self.address, why)
                 return
-            stream = alloc_stub(self._channel).Session()
+            stream = alloc_stub(self._channel).Session(metadata=self._credentials.metadata())
             async with asyncio.TaskGroup() as tasks:
                 writer = tasks.create_task(self._write(stream))
                 failure = await self._read(stream)
@@ -147,21 +173,14 @@ class Session:
     async def _connect(self) -> bool:
         self._connecting, self._heard_s = True, self.loop.time()
         try:
-            return await self._is_ready()
+            return await is_ready(self._channel)
         finally:
             self._connecting = False
 
-    async def _is_ready(self) -> bool:
-        state = self._channel.get_state(try_to_connect=True)
-        while state is not grpc.ChannelConnectivity.READY:
-            if state in (
-                grpc.ChannelConnectivity.TRANSIENT_FAILURE,
-                grpc.ChannelConnectivity.SHUTDOWN,
-            ):
-                return False
-            await self._channel.wait_for_state_change(state)
-            state = self._channel.get_state(try_to_connect=True)
-        return True
+    async def _reopen(self) -> None:
+        before, self._channel = self._channel, open_channel(self.address, self._credentials)
+        self._generation = self._credentials.generation
+        await before.close()
 
     async def _write(self, stream: Any) -> None:
         try:
@@ -214,9 +233,11 @@ class Session:
         reason, table = reason_of(error)
         if table is not None:
             self._install(table)
-        text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+        text, denied = details_of(error), denial(error)
+        if denied is not None:
+            return self._refused(denied, text)
         if reason in TABLE and TABLE[reason].retry:
-            return refused(reason, text or "", self.address)
+            return refused(reason, text, self.address)
         return lost(self.address, text or "the stream broke")
 
     # --- messages
@@ -266,7 +287,12 @@ class Session:
 
     def _failure(self, error: alloc_pb2.EntryError) -> Failure:
         wait_s = error.retry_after_ms / 1000
-        return refused(reason_name(error.reason), error.text, self.address, wait_s)
+        return self._refused(reason_name(error.reason), error.text, wait_s)
+
+    def _refused(self, reason: str, text: str, wait_s: float = 0.0) -> Failure:
+        if reason in DENIALS and (self._credentials.look() or self.stale):
+            return lost(self.address, f"{reason}, by credentials that have been replaced")
+        return refused(reason, text, self.address, wait_s)
 
     def _install(self, table: alloc_pb2.RoutingTable) -> Failure | None:
         """Pass a table on; a failure if the numbers beside it are of another cluster."""

@@ -1,7 +1,10 @@
 """Routing tables and error details to and from the wire, for both of its ends."""
 
+from collections.abc import Mapping
+
 import grpc
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -9,6 +12,9 @@ from seqsvr.errors import DOMAIN, TABLE
 from seqsvr.routing import Route, RoutingTable
 from seqsvr.sections import Layout
 from seqsvr.v1 import alloc_pb2
+
+_U64_MAX = 2**64 - 1
+_MAX_DIGITS = 20
 
 
 def table_to_wire(table: RoutingTable) -> alloc_pb2.RoutingTable:
@@ -53,10 +59,15 @@ def refusal(
     field: str = "",
     bound: int = 0,
     table: alloc_pb2.RoutingTable | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> status_pb2.Status:
-    """The rich status of a refused unary call: ErrorInfo and what else helps the caller."""
-    metadata = {"field": field, "bound": str(bound)} if field else {}
-    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
+    """The rich status of a refused unary call: ErrorInfo and what else helps the caller.
+
+    metadata: of the ErrorInfo, besides the field and its bound.
+    """
+    named = {"field": field, "bound": str(bound)} if field else {}
+    more = {**named, **(metadata or {})}
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=more)
     details: list[object] = [info]
     if field:
         violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=text)
@@ -81,29 +92,36 @@ def status_code(status: grpc.StatusCode) -> int:
 
 def membership_of(error: grpc.RpcError) -> int:
     """The version of its membership that a StoreSvr replica names in a refusal; 0: none."""
-    try:
-        status = rpc_status.from_call(error)  # type: ignore[arg-type]
-    except ValueError:
-        return 0
-    for detail in status.details if status is not None else ():
-        info = error_details_pb2.ErrorInfo()
-        if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == DOMAIN:
-            named = info.metadata.get("membership", "")
-            return int(named) if named.isascii() and named.isdecimal() else 0
+    for detail in _details(error):
+        if isinstance(detail, error_details_pb2.ErrorInfo):
+            named = detail.metadata.get("membership", "")
+            known = named.isascii() and named.isdecimal() and len(named) <= _MAX_DIGITS
+            return min(int(named), _U64_MAX) if known else 0
     return 0
 
 
 def reason_of(error: grpc.RpcError) -> tuple[str | None, alloc_pb2.RoutingTable | None]:
     """ErrorInfo reason and attached table of a failed unary call; (None, None) if not ours."""
+    reason, table = None, None
+    for detail in _details(error):
+        if isinstance(detail, error_details_pb2.ErrorInfo):
+            reason = detail.reason
+        else:
+            table = detail
+    return reason, table
+
+
+def _details(
+    error: grpc.RpcError,
+) -> list[error_details_pb2.ErrorInfo | alloc_pb2.RoutingTable]:
+    """What a failed call says in words of ours, if it is a rich status at all."""
     try:
         status = rpc_status.from_call(error)  # type: ignore[arg-type]
-    except ValueError:
-        return None, None
-    reason, table = None, None
-    for detail in status.details if status is not None else ():
-        info, attached = error_details_pb2.ErrorInfo(), alloc_pb2.RoutingTable()
-        if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == DOMAIN:
-            reason = info.reason
-        elif detail.Is(attached.DESCRIPTOR) and detail.Unpack(attached):
-            table = attached
-    return reason, table
+        found = []
+        for packed in status.details if status is not None else ():
+            for kind in (error_details_pb2.ErrorInfo, alloc_pb2.RoutingTable):
+                if packed.Is(kind.DESCRIPTOR):
+                    found.append(kind.FromString(packed.value))
+    except (ValueError, DecodeError):
+        return []
+    return [one for one in found if getattr(one, "domain", DOMAIN) == DOMAIN]

@@ -67,7 +67,7 @@ def test_a_metrics_port_in_use_is_refused(services: Services) -> None:
 
 
 def test_an_address_that_is_not_ours_is_refused_with_one_line(services: Services) -> None:
-    line = refused(services(options=["--listen", "203.0.113.1:7420"]))
+    line = refused(services(options=["--insecure", "--listen", "203.0.113.1:7420"]))
     assert "203.0.113.1:7420" in line
 
 

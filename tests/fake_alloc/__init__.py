@@ -29,11 +29,24 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
 
     script: called for each session request with it and a function that sends an answer. route:
     "table", "hang", or the reason of a refusal. attach: add the table to answers to requests of
-    another version, as a real node does.
+    another version, as a real node does. admin_table: for those who ask for it, if there is one.
+    security: None for connections in the clear. denies: a status that ends every call as it comes.
     """
 
-    def __init__(self, *, script: Script | None = None, route: str = "table") -> None:
+    def __init__(
+        self,
+        *,
+        script: Script | None = None,
+        route: str = "table",
+        security: grpc.ServerCredentials | None = None,
+    ) -> None:
         self.script: Script = script or self.answer
+        self.security = security
+        self.denies: grpc.StatusCode | None = None
+        # Of all calls and streams, in order of arrival: tokens, and names in client certificates.
+        self.tokens: list[str] = []
+        self.callers: list[str] = []
+        self.admin_table: alloc_pb2.RoutingTable | None = None
         self.route = route
         self.attach = True
         self.epoch = 1
@@ -60,9 +73,17 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
         """Listen: on the same port as before, if there was one."""
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         alloc_pb2_grpc.add_AllocServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
-        port = self._server.add_insecure_port(self.address or "127.0.0.1:0")
+        self.add_others(self._server)
+        wanted = self.address or "127.0.0.1:0"
+        if self.security is None:
+            port = self._server.add_insecure_port(wanted)
+        else:
+            port = self._server.add_secure_port(wanted, self.security)
         self.address = self.address or f"127.0.0.1:{port}"
         await self._server.start()
+
+    def add_others(self, server: grpc.aio.Server) -> None:
+        """For those who want more services on it."""
 
     async def stop(self) -> None:
         """Break every stream and stop listening. Numbers and requests stay."""
@@ -91,17 +112,20 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
 
     async def GetRoute(self, request: alloc_pb2.GetRouteRequest, context: Any) -> Any:
         self.route_calls += 1
+        await self._admit(context)
         if self.route == "hang":
             await asyncio.Event().wait()
         if self.route != "table":
             status = rpc_status.to_status(refusal(self.route, "by script"))
             await context.abort_with_status(status)
-        if request.known_version >= self.table.version:
+        table = self.admin_table if request.admin and self.admin_table else self.table
+        if request.known_version >= table.version:
             return alloc_pb2.GetRouteResponse()
-        return alloc_pb2.GetRouteResponse(table=self.table)
+        return alloc_pb2.GetRouteResponse(table=table)
 
     async def AdvanceSeq(self, request: alloc_pb2.AdvanceSeqRequest, context: Any) -> Any:
         self.advances.append(request)
+        await self._admit(context)
         if self.advancing is not None:
             return await self.advancing(request, context)
         return self.advanced(request)
@@ -115,6 +139,7 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
 
     async def Session(self, requests: AsyncIterator[Any], context: Any) -> None:
         self.streams += 1
+        await self._admit(context)
         ended: asyncio.Future[grpc.StatusCode] = asyncio.get_running_loop().create_future()
         self._enders.add(ended)
         reader = asyncio.create_task(self._serve(requests, context))
@@ -126,6 +151,14 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
         finally:
             self._enders.discard(ended)
             reader.cancel()
+
+    async def _admit(self, context: Any) -> None:
+        told = dict(context.invocation_metadata() or ())
+        self.tokens.append(told.get("authorization", ""))
+        names = context.auth_context().get("x509_common_name", [b""])
+        self.callers.append(names[0].decode())
+        if self.denies is not None:
+            await context.abort(self.denies, "by script")
 
     async def _serve(self, requests: AsyncIterator[Any], context: Any) -> None:
         lock = asyncio.Lock()

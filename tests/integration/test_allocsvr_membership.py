@@ -14,6 +14,9 @@ from cluster_in_a_box.reforming import adopt, copy, fill, join, reform, switch, 
 from clustermap.model import Joint, Replica
 
 STEP = 50
+# In between, for the threads of the stores and of the map: a loop that never rests keeps them from
+# the interpreter for a second and longer.
+REST_S = 0.001
 
 
 class Load:
@@ -26,7 +29,7 @@ class Load:
         while True:
             await caller.next_many(member, uids, [3] * len(uids), timeout_s=15)
             self.calls += 1
-            await asyncio.sleep(0)
+            await asyncio.sleep(REST_S)
 
     async def goes_on(self) -> None:
         """Return once some more calls have been answered."""

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -269,3 +270,14 @@ async def test_a_backup_that_was_cut_short_or_altered_is_refused(world: World) -
         world.file.write_bytes(spoilt)
         with pytest.raises(Damaged):
             read_backup(world.file)
+
+
+async def test_a_backup_that_others_may_have_written_is_refused(world: World) -> None:
+    await world.stores.use()
+    await world.backup()
+    assert stat.S_IMODE(world.file.stat().st_mode) == 0o600
+    world.file.chmod(0o644)
+    read_backup(world.file)
+    world.file.chmod(0o620)
+    with pytest.raises(WrongUsage, match="can be written by others"):
+        read_backup(world.file)

@@ -3,6 +3,7 @@
 import asyncio
 
 from seqsvr.channels import open_channel
+from seqsvr.credentials import PLAIN
 
 
 async def test_a_node_that_is_away_is_tried_several_times_a_second() -> None:
@@ -15,7 +16,7 @@ async def test_a_node_that_is_away_is_tried_several_times_a_second() -> None:
 
     async with await asyncio.start_server(turn_away, "127.0.0.1") as away:
         host, port = away.sockets[0].getsockname()
-        async with open_channel(f"{host}:{port}") as channel:
+        async with open_channel(f"{host}:{port}", PLAIN) as channel:
 
             async def tried(times: int) -> None:
                 for _ in range(times):

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,15 @@ async def test_a_history_that_cannot_be_written_is_told_at_the_end() -> None:
         assert await seq.next(1) == 1
         with pytest.raises(OSError, match="space"):
             await seq.aclose()
+
+
+def test_a_history_is_for_its_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        seqsvr.Client("127.0.0.1:1", history=tmp_path / "history").close()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "history").stat().st_mode) == 0o600
 
 
 def test_a_history_that_cannot_be_opened_is_told_at_once(tmp_path: Path) -> None:

@@ -127,14 +127,26 @@ def test_a_directory_of_ours_that_is_open_to_others_is_closed(store: Path) -> No
         assert stat.S_IMODE(store.stat().st_mode) == 0o700
 
 
-def test_a_directory_of_another_user_that_is_open_to_others_is_refused(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_a_directory_of_another_user_is_refused(
+    store: Path, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
-    store.chmod(0o755)
+    store.chmod(mode)
     other = store.stat().st_uid + 1
     monkeypatch.setattr(os, "geteuid", lambda: other)
-    with pytest.raises(CannotOpen, match="open to others"):
+    with pytest.raises(CannotOpen, match=rf"belongs to user {other - 1}, and we are user {other}"):
         opened(store)
+    assert stat.S_IMODE(store.stat().st_mode) == mode
+
+
+def test_a_directory_that_everybody_may_write_to_is_refused(store: Path) -> None:
+    for mode in (0o777, 0o1777, 0o702):
+        store.chmod(mode)
+        with pytest.raises(CannotOpen, match="can be written by everybody"):
+            opened(store)
+    store.chmod(0o2770)  # as Kubernetes leaves it, to our own group
+    with closing(opened(store)):
+        assert stat.S_IMODE(store.stat().st_mode) & 0o777 == 0o700
 
 
 def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from svrprocess.front import Front
 from svrprocess.health import READY, node_service
 from svrprocess.listening import serve_metrics
 from svrprocess.options import Option
+from svrprocess.security import Port
 from svrprocess.signals import Stop
 from svrprocess.values import TEXT
 
@@ -43,6 +44,7 @@ async def serve(args):
     return 0
 
 from svrprocess.options import Option
+from svrprocess.security import Port
 from svrprocess.values import SWITCH
 OPTIONS = (Option("slow", False, SWITCH, "whether stopping takes long"),)
 raise SystemExit(program.main("waits", "Waits.", OPTIONS, serve))
@@ -247,7 +249,7 @@ async def test_a_port_is_not_shared_by_two_that_take_it_at_one_instant() -> None
 @pytest.mark.parametrize("listen", ["203.0.113.1:7420", "no such host:1", "127.0.0.1:99999"])
 async def test_an_address_that_is_not_ours_is_refused(listen: str) -> None:
     with pytest.raises(NotDone, match="cannot listen on"):
-        Front().bind(listen)
+        Front().bind(listen, Port("client", insecure=True))
 
 
 def test_metrics_are_served_and_a_taken_port_is_refused() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -43,7 +44,7 @@ def uids_of(ranges: Iterable[tuple[int, int]]) -> set[int]:
 def test_merged_ranges_hold_the_same_uids_and_are_apart(ranges: list[tuple[int, int]]) -> None:
     found = merged(ranges)
     assert uids_of(found) == uids_of(ranges)
-    assert all(one[1] + 1 < other[0] for one, other in zip(found, found[1:], strict=False))
+    assert all(one[1] + 1 < other[0] for one, other in pairwise(found))
 
 
 @given(RANGES, st.lists(FEW, max_size=8))
@@ -136,7 +137,10 @@ def test_a_role_comes_from_a_uri_and_never_from_another_kind_of_name(
     assert caller.roles == ({Role.READER} if b"seqsvr://role/reader" in uris else set())
 
 
-@given(st.text(), st.text())
+NAMED = st.one_of(st.text(), st.text("\\n\n", max_size=3), st.text("xy", min_size=127))
+
+
+@given(NAMED, NAMED)
 def test_a_name_is_shown_on_one_line_and_no_two_alike(one: str, other: str) -> None:
     assert printable(one).isprintable()
     assert len(printable(one)) <= MAX_NAME
@@ -187,19 +191,25 @@ def test_a_token_that_is_sent_decides_whatever_else_is_shown(
 
 # -- the file --------------------------------------------------------------------------------------
 
-WORDS = st.sampled_from(["a", "b", "c-1", "", "has space", "new\nline", "x" * 129, "\u00fc"])
-UIDS = st.sampled_from(
-    ["0-999", "5", "7-7", "9-1", "-1", "", "1-2-3", f"0-{MAX_UID + 1}", "\u0663"]
-)
-HASHES = st.sampled_from([digest(token).hex() for token in TOKENS] + ["", "AB" * 32, "ab"])
-SANS = st.sampled_from(["A.example", "spiffe://x/1", "seqsvr://role/reader", "a b", ""])
+GOOD_WORDS = ["a", "b", "c-1"]
+WORDS = st.sampled_from([*GOOD_WORDS, "", "has space", "new\nline", "x" * 129, "\u00fc"])
+GOOD_UIDS = ["0-999", "5", "7-7", "3-4"]
+UIDS = st.sampled_from([*GOOD_UIDS, "9-1", "-1", "", "1-2-3", f"0-{MAX_UID + 1}", "\u0663"])
+GOOD_HASHES = [digest(token).hex() for token in TOKENS]
+HASHES = st.sampled_from([*GOOD_HASHES, "", "AB" * 32, "ab"])
+GOOD_SANS = ["A.example", "spiffe://x/1"]
+SANS = st.sampled_from([*GOOD_SANS, "seqsvr://role/reader", "a b", ""])
+RATES = st.sampled_from([1, 2.5, 0, -1, 10**400, float("inf"), float("nan"), True, "1"])
 
 
 def one_or_more(texts: st.SearchStrategy[str]) -> st.SearchStrategy[str | list[str]]:
     return st.one_of(texts, st.lists(texts, max_size=3))
 
 
-RATES = st.sampled_from([1, 2.5, 0, -1, 10**400, float("inf"), float("nan"), True, "1"])
+def several(texts: list[str]) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(texts), min_size=1, max_size=3, unique=True)
+
+
 ENTRIES = st.fixed_dictionaries(
     {"name": WORDS, "roles": st.lists(st.sampled_from([*map(str, Role), "king"]), max_size=3)},
     optional={
@@ -210,6 +220,30 @@ ENTRIES = st.fixed_dictionaries(
         "requests_per_s": RATES,
         "role": st.just("reader"),
     },
+)
+GOOD = {
+    "token_sha256": st.sampled_from(GOOD_HASHES) | several(GOOD_HASHES),
+    "uids": several(GOOD_UIDS),
+    "numbers_per_s": st.sampled_from([1, 2.5]),
+    "requests_per_s": st.sampled_from([3, 0.5]),
+}
+GOOD_ENTRIES = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(GOOD_WORDS),
+        "roles": several(list(map(str, Role))),
+        "san": st.sampled_from(GOOD_SANS),
+    },
+    optional=GOOD,
+)
+FILES = st.one_of(
+    st.lists(ENTRIES, max_size=2),
+    st.lists(GOOD_ENTRIES, max_size=3),
+    st.lists(
+        GOOD_ENTRIES, max_size=2, unique_by=(lambda e: str(e["name"]), lambda e: str(e["san"]))
+    ),
+    st.tuples(GOOD_ENTRIES, ENTRIES, st.sampled_from(["name", "uids", "numbers_per_s"])).map(
+        lambda drawn: [{**drawn[0], drawn[2]: drawn[1].get(drawn[2], drawn[0].get(drawn[2], 1))}]
+    ),
 )
 
 
@@ -243,16 +277,16 @@ def is_sound(entry: dict[str, object]) -> bool:
     rates = [entry[key] for key in ("numbers_per_s", "requests_per_s") if key in entry]
     lists = [tokens, sans, uids, has]
     return (
-        entry["name"] in ("a", "b", "c-1")
+        entry["name"] in GOOD_WORDS
         and "role" not in entry
         and bool(has and (tokens or sans))
         and all(len(set(one)) == len(one) for one in lists)
         and all(listed(entry[key]) for key in ("token_sha256", "san", "uids") if key in entry)
         and "king" not in has
         and all(len(token) == 64 and token.islower() for token in tokens)
-        and all(san in ("A.example", "spiffe://x/1") for san in sans)
-        and all(span in ("0-999", "5", "7-7") for span in uids)
-        and all(rate in (1, 2.5) and rate is not True for rate in rates)
+        and all(san in GOOD_SANS for san in sans)
+        and all(span in GOOD_UIDS for span in uids)
+        and all(rate in (1, 2.5, 3, 0.5) and rate is not True for rate in rates)
     )
 
 
@@ -267,7 +301,7 @@ def is_sound_together(entries: list[dict[str, object]]) -> bool:
 
 
 @settings(max_examples=400)
-@given(st.lists(ENTRIES, max_size=3))
+@given(FILES)
 def test_a_file_is_taken_for_what_it_says_or_refused_as_a_whole(
     entries: list[dict[str, object]],
 ) -> None:

@@ -19,6 +19,7 @@ def parsed(*argv: str) -> EtcdOptions:
 def file(tmp_path: Path) -> Any:
     def write(name: str, content: bytes) -> str:
         (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o600)
         return str(tmp_path / name)
 
     return write
@@ -51,7 +52,7 @@ def test_tls_and_a_user_are_passed_on(file: Any) -> None:
         (["--etcd", "a:1", "--etcd-user", "me"], "--etcd-user and --etcd-password-file"),
         (
             ["--etcd", "a:1", "--etcd-user", "me", "--etcd-password-file", "/dev/null"],
-            "holds no password",
+            "--etcd-password-file: /dev/null is not a file",
         ),
     ],
 )
@@ -64,6 +65,17 @@ def test_what_does_not_belong_together_is_refused(argv: list[str], says: str) ->
 def test_a_password_that_is_no_text_is_refused(file: Any) -> None:
     with pytest.raises(WrongUsage, match="holds no password"):
         parsed("--etcd", "a:1", "--etcd-user", "me", "--etcd-password-file", file("p", b"\xff\n"))
+
+
+def test_what_others_may_read_is_no_secret(file: Any) -> None:
+    for option, more in (("key", ("cert", "c")), ("password-file", ("user", "me"))):
+        path = Path(file(option, b"hunter2"))
+        path.chmod(0o644)
+        beside = path.with_name("cert")
+        beside.write_bytes(b"pem")
+        value = str(beside) if more[0] == "cert" else more[1]
+        with pytest.raises(WrongUsage, match=f"--etcd-{option}: .* can be read by others"):
+            parsed("--etcd", "a:1", f"--etcd-{option}", str(path), f"--etcd-{more[0]}", value)
 
 
 def test_the_leaves_of_groups_are_what_was_raised() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -99,7 +100,7 @@ def test_an_exception_is_one_value_and_its_traceback_one_more(lines: Lines) -> N
     except ZeroDivisionError as error:
         get_logger(NAME).critical("fatal", error=error, exc_info=error)
         logging.getLogger(NAME).exception("event=failed")
-    assert "event=fatal error=ZeroDivisionError('why')\nTraceback" in lines.console[0]
+    assert "event=fatal error=ZeroDivisionError('why')\n    Traceback" in lines.console[0]
     assert lines.json[0]["error"] == "ZeroDivisionError('why')"
     for line in lines.json:
         assert line["exception"].startswith("Traceback")
@@ -142,3 +143,52 @@ def test_a_level_that_is_off_is_not_even_rendered(lines: Lines) -> None:
 def test_percent_signs_are_left_alone(lines: Lines) -> None:
     get_logger(NAME).info("share", text="100%s")
     assert lines.console[0].endswith("event=share text=100%s")
+
+
+HOSTILE = "a\nb\r\x1b[2J\x7f\x9b\x00\u2028\u202e\ud800 level=forged time=0 event=forged x"
+
+
+def test_nothing_from_outside_breaks_a_line_or_steers_a_terminal(lines: Lines) -> None:
+    own = logging.getLogger(NAME)
+    bind(set=HOSTILE)
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError as error:
+        get_logger(NAME).error("odd", text=HOSTILE, error=error)
+        own.error("event=odd text=%s error=%s", HOSTILE, error)
+        own.error("event=odd text=%r error=%r", HOSTILE, error)
+        own.error("what a library says of %s", HOSTILE)
+        own.error(HOSTILE)
+    for text in lines.console:
+        assert text.isprintable(), text
+    for line in lines.json:
+        assert line["level"] == "error" and line["logger"] == NAME and line["time"] != "0"
+    assert lines.json[0]["text"] == HOSTILE, "a reader of JSON gets what it was"
+    for line in lines.json[:3]:
+        assert line["event"] == "odd"
+        assert line.keys() == {"time", "level", "logger", "set", "event", "text", "error"}
+
+
+def test_json_lines_hold_printable_characters_only() -> None:
+    record = logging.LogRecord(NAME, logging.ERROR, "f", 1, "%s", (HOSTILE + "é\U000e0001",), None)
+    text = JsonLines().format(record)
+    assert text.isprintable() and "é" in text
+    assert json.loads(text)["message"] == HOSTILE + "é\U000e0001"
+
+
+def test_a_traceback_has_no_line_that_looks_like_an_event(lines: Lines) -> None:
+    try:
+        raise ValueError("x\n2026-01-01 00:00:00,000 CRITICAL all is lost\x1b[2J")
+    except ValueError:
+        logging.getLogger(NAME).exception("event=failed")
+    _, *more = lines.console[0].split("\n")
+    assert len(more) >= 4
+    assert all(line.startswith("    ") and line.isprintable() for line in more)
+
+
+def test_a_long_message_costs_no_time_to_take_apart(lines: Lines) -> None:
+    for text in (" " * 10**6, "a= " * 10**5, "'" * 10**6, "\\'" * 10**5):
+        began_s = time.process_time()
+        logging.getLogger(NAME).error("event=x error=%s", text)
+        logging.getLogger(NAME).error("event=x " + text)
+        assert time.process_time() - began_s < 5

@@ -1,0 +1,65 @@
+"""Faults of a handler that nobody foresaw: what callers are told of them, and what the log keeps.
+
+A caller gets status INTERNAL, the reason INTERNAL and a random id, which says nothing of what is
+inside; the log has the error and its traceback under the same id (`event=incident incident=...`).
+Refusals, which are foreseen, do not come by here. Nor is a broken invariant only this: who finds
+one has the process end besides.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn, Protocol
+
+from grpc_status import rpc_status
+from prometheus_client import Counter
+
+from clustermap.logs import get_logger
+from seqsvr.wire import refusal
+
+COUNT = Counter(
+    "seqsvr_incidents_total",
+    "Calls that ended with a fault of this process, by rpc; its log says which, under their ids",
+    ["rpc"],
+    registry=None,
+)
+"""Of this process; measures.new_registry shows it."""
+
+_log = get_logger(__name__)
+
+
+class Context(Protocol):
+    """What is needed of a gRPC call on the server's side."""
+
+    def abort_with_status(self, status: Any) -> Awaitable[None]: ...
+
+
+def note(rpc: str, error: BaseException) -> str:
+    """Log and count an error that was not foreseen; the id that its caller may be told.
+
+    rpc: of a bounded set of names, such as Alloc/GetSeq.
+    """
+    incident = secrets.token_hex(8)
+    COUNT.labels(rpc).inc()
+    _log.error("incident", incident=incident, rpc=rpc, error=error, exc_info=error)
+    return incident
+
+
+async def end(context: Context, rpc: str, error: BaseException) -> NoReturn:
+    """End the call of `context`, having noted the error."""
+    incident = note(rpc, error)
+    text = f"a fault of the server, whose log has it as incident {incident}"
+    status = refusal("INTERNAL", text, metadata={"incident": incident})
+    await context.abort_with_status(rpc_status.to_status(status))
+    raise AssertionError("abort raises")
+
+
+@asynccontextmanager
+async def none_leaves(context: Context, rpc: str, *passing: type[Exception]) -> AsyncIterator[None]:
+    """End the call with an incident where what is done inside raises anything but `passing`."""
+    try:
+        yield
+    except passing:
+        raise
+    except Exception as error:  # noqa: BLE001 - a caller learns nothing of it but its id
+        await end(context, rpc, error)
