@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from allocsvr.permitting import outside_of
 from svrprocess import auth_file, roles
 from svrprocess.identities import (
     MAX_NAME,
@@ -47,14 +48,21 @@ def test_merged_ranges_hold_the_same_uids_and_are_apart(ranges: list[tuple[int, 
     assert all(one[1] + 1 < other[0] for one, other in pairwise(found))
 
 
-@given(RANGES, st.lists(FEW, max_size=8))
+FAR = [13, MAX_UID, MAX_UID + 1, 2**64 - 1]
+
+
+@given(RANGES, st.lists(FEW | st.sampled_from(FAR), max_size=8), st.booleans())
 def test_what_lies_outside_is_what_no_range_holds(
-    ranges: list[tuple[int, int]], uids: list[int]
+    ranges: list[tuple[int, int]], uids: list[int], to_the_end: bool
 ) -> None:
-    caller = Caller("a", frozenset(), merged(ranges))
-    inside = uids_of(ranges) if ranges else set(range(13))
-    assert caller.outside(uids) == [i for i, uid in enumerate(uids) if uid not in inside]
-    assert [caller.covers(uid) for uid in uids] == [uid in inside for uid in uids]
+    far = {13, MAX_UID} if to_the_end else set()
+    spans = [*ranges, *([(13, MAX_UID)] if to_the_end else [])]
+    caller = Caller("a", frozenset(), merged(spans))
+    inside = uids_of(ranges) | far if spans else {*range(13), *FAR}
+    wanted = [i for i, uid in enumerate(uids) if uid not in inside]
+    assert [i for i, uid in enumerate(uids) if not caller.covers(uid)] == wanted
+    for few in (0, len(uids) + 1):  # all at once, and one by one
+        assert list(outside_of(caller, uids, few=few)) == wanted
 
 
 @pytest.mark.parametrize("rule", sorted(set(RULES), key=str), ids=str)
