@@ -4,9 +4,12 @@ import json
 import struct
 
 from seqsvr.v1 import alloc_pb2 as pb
+from seqsvr.v1 import store_pb2
 
 _DEEP = b"[" * 100_000
 _TOO_MANY = 2**64 - 1
+_FOR_EVER = store_pb2.EpochRange(first=0, last=_TOO_MANY, epoch=1)
+_BACKWARDS = store_pb2.EpochRange(first=9, last=0, epoch=1)
 
 
 def _session(**answer: object) -> bytes:
@@ -65,6 +68,12 @@ REGRESSIONS: dict[str, list[bytes]] = {
         _advance(seqs=[5, _TOO_MANY], epochs=[3]),
         _advance(seqs=[5, 5], errors=[pb.EntryError(index=7)]),
         _advance(seqs=[5]),
+    ],
+    # Ranges that nobody comes to the end of; a label of metrics that its sender chose.
+    "answers.store": [
+        b"\0" + store_pb2.RaiseResponse(refused=[_FOR_EVER]).SerializeToString(),
+        b"\1" + store_pb2.RenewResponse(promises=[_FOR_EVER]).SerializeToString(),
+        b"\0" + store_pb2.RaiseResponse(refused=[_BACKWARDS]).SerializeToString(),
     ],
     # One line of the audit hid all others.
     "audit": [b"{}", b"[]", b"\xff", _DEEP, json.dumps({"at": 1}).encode()],
