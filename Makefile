@@ -3,6 +3,7 @@ PYTHON ?= python3
 PORT ?= 7420
 DATA ?= data
 KILL ?=
+TLS ?=
 PAUSES ?=
 MINUTES ?= 10
 SEED ?=
@@ -36,7 +37,7 @@ run: $(STAMP)
 cluster: CLUSTER_DATA = $(if $(filter file,$(origin DATA)),data-cluster,$(DATA))
 cluster: $(STAMP)
 	@set -- $(BIN)/python examples/local-cluster/cluster.py --data $(CLUSTER_DATA) \
-		--base-port $(PORT) $(KILL:%=--kill-every %); $(FOREGROUND)
+		--base-port $(PORT) $(KILL:%=--kill-every %) $(TLS:%=--tls); $(FOREGROUND)
 
 # Side by side, since much of the time of tests with processes is waiting; what only computes gives
 # way to what has leases to keep.

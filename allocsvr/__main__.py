@@ -30,7 +30,7 @@ from allocsvr.node import (
 )
 from allocsvr.presence import Presence
 from allocsvr.section import MAX_STEP
-from allocsvr.serving import NodeFront
+from allocsvr.serving import ANY_HOST, PEER_LISTEN, NodeFront
 from clustermap.clock import BootClock
 from clustermap.coordinator import Coordinator
 from clustermap.documents import hex64
@@ -47,6 +47,8 @@ from svrprocess.health import node_service
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
+from svrprocess.rights import Rights
+from svrprocess.roles import CLIENT_PORT, PEER_PORT
 from svrprocess.security import SECURITY_OPTIONS, Security, security
 from svrprocess.signals import Stop
 from svrprocess.store_client import GrpcReplica
@@ -67,7 +69,6 @@ log = get_logger("allocsvr")
 
 LINGER_S = 1.0
 MAX_WORKERS = 256
-_ANY_HOST = ("0.0.0.0", "[::]", "[::0]")
 
 DESCRIPTION = "A node that hands out numbers, of one Set of a cluster."
 OPTIONS = (
@@ -80,11 +81,19 @@ OPTIONS = (
         REACHED,
         "what map and routes give as its address; none: as it listens",
     ),
+    PEER_LISTEN,
+    Option(
+        "peer-advertise",
+        "",
+        REACHED,
+        "what the map gives as its address of --peer-listen; none: the host of --advertise where it"
+        " listens everywhere, else as it listens",
+    ),
     Option(
         "workers",
         1,
         integer(1, MAX_WORKERS),
-        "nodes, one process each; their ports (listen, advertise, metrics) are consecutive",
+        "nodes, one process each; the ports that are given are those of the first, and consecutive",
     ),
     Option(
         "lease-ttl-s",
@@ -129,9 +138,11 @@ async def serve_node(args: argparse.Namespace, *, is_worker: bool = False) -> in
     stop = Stop.on_signals()
     _check(args)
     secured = security(args)
-    front = NodeFront(secured)
-    address = front.bind(args.listen)  # before anything else is touched
     registry = new_registry("allocsvr")
+    rights = Rights(args.auth_file, registry)
+    guards = rights.guard(CLIENT_PORT, args), rights.guard(PEER_PORT, args, "peer-")
+    front = NodeFront(secured, *guards)
+    address = front.bind(args.listen, args.peer_listen)  # before anything else is touched
     secured.measure(registry)
     serve_metrics(args.metrics, registry, secured.metrics)
     incarnation = secrets.randbits(64) or 1
@@ -142,6 +153,7 @@ async def serve_node(args: argparse.Namespace, *, is_worker: bool = False) -> in
         if is_worker:
             parent = asyncio.create_task(end_with_input(stop))
             stack.callback(parent.cancel)
+        await stack.enter_async_context(rights.followed())
         await stack.enter_async_context(front.open(node_service(incarnation)))
         joined = await stop.unless(_join(args, secured, registry, stack))
         if joined is None:
@@ -152,6 +164,7 @@ async def serve_node(args: argparse.Namespace, *, is_worker: bool = False) -> in
             spec=spec,
             incarnation=incarnation,
             address=args.advertise or address,
+            peer_address=front.peer_address(args.advertise or address, args.peer_advertise),
             clock=BootClock(),
             coordinator=coordinator,
             metrics=Metrics(registry),
@@ -219,8 +232,10 @@ def _check(args: argparse.Namespace) -> None:
         check_name("Set", args.set)
     except ValueError as error:
         raise WrongUsage(f"--set: {error}") from None
-    if not args.advertise and split(args.listen)[0] in _ANY_HOST:
+    if not args.advertise and split(args.listen)[0] in ANY_HOST:
         raise WrongUsage(f"--advertise is missing: nobody can be sent to {args.listen}")
+    if args.peer_advertise and not args.peer_listen:
+        raise WrongUsage("--peer-advertise is of no use without --peer-listen")
 
 
 def _options(args: argparse.Namespace) -> Options:
@@ -252,10 +267,10 @@ async def _serve_workers(args: argparse.Namespace, argv: Sequence[str]) -> int:
 def _command(args: argparse.Namespace, argv: Sequence[str], index: int) -> list[str]:
     """As we were called, with addresses of its own: the last of equal flags counts."""
     command = [sys.executable, "-m", "allocsvr.worker", *argv]
-    for key in ("listen", "advertise", "metrics"):
-        given = getattr(args, key)
+    for name in ("listen", "advertise", "peer-listen", "peer-advertise", "metrics"):
+        given = getattr(args, name.replace("-", "_"))
         if given:
-            command += [f"--{key}", _shifted(f"--{key}", given, index, args.workers)]
+            command += [f"--{name}", _shifted(f"--{name}", given, index, args.workers)]
     return command
 
 

@@ -1,4 +1,7 @@
-"""gRPC around a node: its port answers from the start, though there is no node yet.
+"""gRPC around a node: its ports answer from the start, though there is no node yet.
+
+There is one for callers and, where roles are in use or it is asked for, a second one for other
+nodes, the arbiter and operators, on a server of its own: a flood at the first is none at the other.
 
 Until the node is there, calls are told ACQUIRING, which callers take for "try again". Once it is
 there it answers for itself; after `drain` it goes on for a while, so that callers of sections that
@@ -6,8 +9,8 @@ have left learn their new route instead of losing their connection.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -19,9 +22,20 @@ from allocsvr.peers import Peers
 from allocsvr.service import MAX_MESSAGE_BYTES, SERVICE, AllocService, abort
 from svrprocess import program
 from svrprocess.front import Front
+from svrprocess.guarding import Guard
+from svrprocess.options import Option
 from svrprocess.security import Security
 from svrprocess.signals import Stop
+from svrprocess.values import OPTIONAL_LISTEN, split
 
+ANY_HOST = ("0.0.0.0", "[::]", "[::0]")
+PEER_LISTEN = Option(
+    "peer-listen",
+    "",
+    OPTIONAL_LISTEN,
+    "where other nodes, the arbiter and operators reach it; none: any free port of the host of"
+    " --listen where roles are in use, else there is one port for all",
+)
 CLOSE_S = 0.5
 MAX_RPCS = 10_000
 OPTIONS: tuple[tuple[str, int], ...] = (
@@ -34,29 +48,67 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 class NodeFront:
-    """The port of one node. Made on the running loop: `bind`, then `open`, inside it `until`."""
+    """The ports of one node. Made on the running loop: `bind`, then `open`, inside it `until`.
 
-    def __init__(self, security: Security | None = None) -> None:
+    security: of both ports and of the links to other nodes; guards: of the two ports; None:
+    everybody may do everything there.
+    """
+
+    def __init__(
+        self,
+        security: Security | None = None,
+        guard: Guard | None = None,
+        peer_guard: Guard | None = None,
+    ) -> None:
         self._security = security or Security()
-        self.front = Front(OPTIONS, MAX_RPCS)
-        self._gate = _Gate()
+        self.front = Front(OPTIONS, MAX_RPCS, guard)
+        self.peer_front: Front | None = None
+        self._peer_guard = peer_guard
+        self._is_guarded = guard is not None or peer_guard is not None
+        self._gate, self._peer_gate = _Gate(), _Gate()
         self._peers = Peers(self._security.links)
 
-    def bind(self, listen: str) -> str:
-        """Take the port, and nothing more; the address. Raises NotDone, WrongUsage."""
-        return self.front.bind(listen, self._security.client)
+    def bind(self, listen: str, peer_listen: str = "") -> str:
+        """Take the ports, and nothing more; the first one's address. Raises NotDone, WrongUsage.
+
+        peer_listen: of the second port; empty: any free one of the same host where there are
+        guards, else there is none.
+        """
+        address = self.front.bind(listen, self._security.client)
+        if not peer_listen and self._is_guarded:
+            peer_listen = f"{split(listen)[0]}:0"
+        if peer_listen:
+            self.peer_front = Front(OPTIONS, MAX_RPCS, self._peer_guard)
+            self.peer_front.bind(peer_listen, self._security.peer)
+        return address
+
+    def peer_address(self, advertise: str, peer_advertise: str = "") -> str:
+        """What the map is told of the second port; empty where there is none.
+
+        advertise: what it is told of the first one, whose host counts where the second listens
+        at every address; peer_advertise: this and nothing else, unless it is empty.
+        """
+        if self.peer_front is None or peer_advertise:
+            return peer_advertise if self.peer_front else ""
+        host, port = split(self.peer_front.address)
+        return f"{split(advertise)[0] if host in ANY_HOST else host}:{port}"
+
+    @property
+    def _fronts(self) -> Sequence[Front]:
+        return [self.front] if self.peer_front is None else [self.front, self.peer_front]
 
     @asynccontextmanager
     async def open(self, *serving: str) -> AsyncIterator[None]:
         """Answer calls inside the `async with`; `serving`: health services, SERVING throughout."""
-        self.front.server.add_generic_rpc_handlers((self._gate,))
-        for name in serving:
-            await self.front.health.say(name, True)
-        await self.front.start(SERVICE)
+        for front, gate in zip(self._fronts, (self._gate, self._peer_gate), strict=False):
+            front.server.add_generic_rpc_handlers((gate,))
+            for name in serving:
+                await front.health.say(name, True)
+            await front.start(SERVICE)
         try:
             yield
         finally:
-            await self.front.aclose(CLOSE_S)
+            await self._close()
             await self._peers.aclose()
 
     async def until(
@@ -70,17 +122,24 @@ class NodeFront:
 
         No call is taken any more once it returns.
         """
-        service = AllocService(node, Answering(node, self._peers), node.metrics)
-        self._gate.inner = service.handler()
+        answering = Answering(node, self._peers)
+        self._gate.inner = AllocService(node, answering, node.metrics).handler()
+        for_peers = AllocService(node, answering, node.metrics, for_peers=True)
+        self._peer_gate.inner = for_peers.handler()
         try:
             await stop.unless(_holds(ready))
             if not stop.asked:
-                async with self.front.health.following(ready):
+                async with AsyncExitStack() as stack:
+                    for front in self._fronts:
+                        await stack.enter_async_context(front.health.following(ready))
                     program.announce(self.front.address)
                     await stop.wait()
             await drain()
         finally:
-            await self.front.aclose(CLOSE_S)
+            await self._close()
+
+    async def _close(self) -> None:
+        await asyncio.gather(*(front.aclose(CLOSE_S) for front in self._fronts))
 
 
 class _Gate(grpc.GenericRpcHandler):

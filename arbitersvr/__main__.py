@@ -32,6 +32,8 @@ from svrprocess.health import READY
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
+from svrprocess.rights import Rights
+from svrprocess.roles import EVERYWHERE
 from svrprocess.security import SECURITY_OPTIONS, security
 from svrprocess.signals import Stop
 from svrprocess.values import LISTEN, OPTIONAL_LISTEN, integer, number, seconds
@@ -94,14 +96,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _serve(args: argparse.Namespace) -> int:
     stop = Stop.on_signals()
     options, etcd, secured = _options(args), etcd_options(args), security(args)
-    front = Front()
-    address = front.bind(args.listen, secured.peer)  # before anything else is touched
     registry = new_registry("arbitersvr")
+    rights = Rights(args.auth_file, registry)
+    front = Front(guard=rights.guard(EVERYWHERE, args, "peer-"))
+    address = front.bind(args.listen, secured.peer)  # before anything else is touched
     secured.measure(registry)
     serve_metrics(args.metrics, registry, secured.metrics)
     prober = HealthProber(args.probe_timeout_s, secured.links)
-    fresh = secured.kept_fresh()
-    async with fresh, cluster_map(etcd, registry, secured.etcd) as coordinator:
+    fresh, followed = secured.kept_fresh(), rights.followed()
+    async with fresh, followed, cluster_map(etcd, registry, secured.etcd) as coordinator:
         candidate = address.encode()
         clock = BootClock()
         moves = MovingSets(clock, connecting(secured.links))

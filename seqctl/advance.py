@@ -3,9 +3,9 @@
 import argparse
 import asyncio
 
-import seqsvr
 from seqctl import advancing, arguments
 from seqctl.changing import audited
+from seqctl.credentials import client_of
 from seqctl.failures import OK, WrongUsage
 from seqctl.output import print_json, say
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 async def _advance(args: argparse.Namespace) -> tuple[int, int]:
     """Where the uid stood before, and stands (or would stand) then."""
     what = f"advance {args.uid} --at-least {args.at_least} --max-jump {args.max_jump}"
-    async with seqsvr.AsyncClient(args.addr, timeout=args.timeout) as client:
+    async with client_of(args, timeout=args.timeout) as client:
         stood = (await client.current(args.uid)).value
         jump = args.at_least - stood
         if jump > args.max_jump:

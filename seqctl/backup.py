@@ -7,10 +7,11 @@ from pathlib import Path
 
 from clustermap.coordinator import Coordinator
 from clustermap.model import Cluster, SetSpec, set_key
-from seqctl import remote
+from seqctl import credentials, remote
 from seqctl.backup_file import Kept, Writer, utc
 from seqctl.changing import actor
 from seqctl.cluster_report import Picture, picture
+from seqctl.credentials import credentials_of
 from seqctl.failures import OK, NotDone, WrongUsage
 from seqctl.groups import add_output
 from seqctl.output import print_json, say
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a majority is lost: take what there is of the others, which proves nothing",
     )
     remote.add_arguments(parser)
+    credentials.add_arguments(parser)
     add_output(parser)
 
 
@@ -112,7 +114,7 @@ async def _one_set(
         raise NotDone(f"Set {spec.name} has just been changed: take the backup again")
     writer.begin_set(kept)
     count = highest = 0
-    async with reading(cluster, spec, args.timeout) as reader:
+    async with reading(cluster, spec, args.timeout, credentials=credentials_of(args)) as reader:
         what = f"sections of Set {spec.name}"
         async with progress(what, spec.sections, lambda: reader.done):
             async for window, found in reader.read(spec.ranges):

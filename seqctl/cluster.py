@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from clustermap.coordinator import Coordinator, Listing
 from clustermap.errors import MapUnavailable
 from clustermap.model import ASSIGNMENTS_PREFIX, CLUSTER_KEY, SETS_PREFIX
-from seqctl import arguments, remote
+from seqctl import arguments, credentials, remote
 from seqctl.cluster_asking import ask_every_store, ask_stores, probe_nodes
 from seqctl.cluster_plan import (
     Plan,
@@ -25,10 +25,12 @@ from seqctl.cluster_plan import (
 from seqctl.cluster_plan import plan as planned
 from seqctl.cluster_report import Report, picture, report, shown_spec
 from seqctl.cluster_tables import print_report
+from seqctl.credentials import credentials_of
 from seqctl.failures import NOT_DONE, OK, NotDone
 from seqctl.groups import Group, add_output
 from seqctl.output import print_json, say
 from seqctl.strays import check_strays
+from seqsvr.credentials import PLAIN, Credentials
 from seqsvr.sections import SEQ_LIMIT
 
 _LASTING = (CLUSTER_KEY, SETS_PREFIX, ASSIGNMENTS_PREFIX)
@@ -52,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_init_arguments(init)
     for command in (status, init):
         remote.add_arguments(command)
+        credentials.add_arguments(command)
         add_output(command)
 
 
@@ -109,7 +112,12 @@ def run_status(args: argparse.Namespace) -> int:
 
 
 async def initialise(
-    coordinator: Coordinator, wanted: Wanted, timeout_s: float, *, if_missing: bool = False
+    coordinator: Coordinator,
+    wanted: Wanted,
+    timeout_s: float,
+    credentials: Credentials = PLAIN,
+    *,
+    if_missing: bool = False,
 ) -> Plan | None:
     """Write the map of a new cluster, in one transaction that expects none.
 
@@ -121,9 +129,9 @@ async def initialise(
         if if_missing and is_what_stands(wanted, entries):
             return None
         raise NotDone(f"refused, nothing was written: the map holds {described(entries)}")
-    plan = planned(wanted, await ask_every_store(wanted.addresses, timeout_s))
+    plan = planned(wanted, await ask_every_store(wanted.addresses, timeout_s, credentials))
     if wanted.adopt:
-        await check_strays(plan.cluster, plan.specs, timeout_s)
+        await check_strays(plan.cluster, plan.specs, timeout_s, credentials)
     puts: Mapping[str, bytes | None] = plan.puts()
     try:
         written = await coordinator.transact(dict.fromkeys(puts, 0), puts) is not None
@@ -137,20 +145,24 @@ async def initialise(
     return plan
 
 
-async def survey(coordinator: Coordinator, timeout_s: float) -> Report:
+async def survey(
+    coordinator: Coordinator, timeout_s: float, credentials: Credentials = PLAIN
+) -> Report:
     """What the map and everybody in it says. Raises MapUnavailable."""
     listing = await coordinator.get("")
     entries = {key: (held.value, held.revision) for key, held in listing.entries.items()}
     found = picture(listing.revision, entries)
     infos, probes = await asyncio.gather(
-        ask_stores({replica.address for _, replica in found.replicas}, timeout_s),
-        probe_nodes(found.owners, timeout_s),
+        ask_stores({replica.address for _, replica in found.replicas}, timeout_s, credentials),
+        probe_nodes(found.owners, timeout_s, credentials),
     )
     return report(found, infos, probes)
 
 
 async def _init(args: argparse.Namespace, coordinator: Coordinator, wanted: Wanted) -> int:
-    plan = await initialise(coordinator, wanted, args.timeout, if_missing=args.if_missing)
+    plan = await initialise(
+        coordinator, wanted, args.timeout, credentials_of(args), if_missing=args.if_missing
+    )
     if args.output == "json":
         print_json(_as_json(plan))
     elif plan is None:
@@ -161,7 +173,7 @@ async def _init(args: argparse.Namespace, coordinator: Coordinator, wanted: Want
 
 
 async def _status(args: argparse.Namespace, coordinator: Coordinator) -> int:
-    found = await survey(coordinator, args.timeout)
+    found = await survey(coordinator, args.timeout, credentials_of(args))
     if args.output == "json":
         print_json(found.shown)
     else:

@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from clustermap.model import Owner
 from seqctl.failures import NotDone
+from seqsvr.credentials import PLAIN, Credentials
 from seqsvr.v1 import store_pb2 as pb
 from seqsvr.v1 import store_pb2_grpc
 from svrprocess.health import node_service
@@ -21,29 +22,33 @@ T = TypeVar("T")
 
 
 async def ask_stores(
-    addresses: Iterable[str], timeout_s: float
+    addresses: Iterable[str], timeout_s: float, credentials: Credentials = PLAIN
 ) -> dict[str, pb.InfoResponse | str]:
     """Address -> what the replica there says of itself, or why there is no answer."""
 
     async def info(_: str, channel: grpc.aio.Channel) -> pb.InfoResponse:
         stub = store_pb2_grpc.StoreStub(channel)  # type: ignore[no-untyped-call]
-        answer: pb.InfoResponse = await stub.Info(pb.InfoRequest())
+        answer: pb.InfoResponse = await stub.Info(pb.InfoRequest(), metadata=credentials.metadata())
         return answer
 
     wanted = {address: address for address in addresses}
-    return await _ask_all(wanted, info, timeout_s)
+    return await _ask_all(wanted, info, timeout_s, credentials)
 
 
-async def ask_every_store(addresses: Sequence[str], timeout_s: float) -> dict[str, pb.InfoResponse]:
+async def ask_every_store(
+    addresses: Sequence[str], timeout_s: float, credentials: Credentials = PLAIN
+) -> dict[str, pb.InfoResponse]:
     """The same where each has to answer. Raises NotDone."""
-    answers = await ask_stores(addresses, timeout_s)
+    answers = await ask_stores(addresses, timeout_s, credentials)
     dead = [f"{where}: {why}" for where, why in answers.items() if isinstance(why, str)]
     if dead:
         raise NotDone(f"not every replica answers, nothing was written: {'; '.join(dead)}")
     return {where: info for where, info in answers.items() if not isinstance(info, str)}
 
 
-async def probe_nodes(owners: Iterable[Owner], timeout_s: float) -> dict[Owner, bool | str]:
+async def probe_nodes(
+    owners: Iterable[Owner], timeout_s: float, credentials: Credentials = PLAIN
+) -> dict[Owner, bool | str]:
     """Owner -> whether this very incarnation answers at its address, or why nobody does."""
 
     async def probe(owner: Owner, channel: grpc.aio.Channel) -> bool:
@@ -56,19 +61,20 @@ async def probe_nodes(owners: Iterable[Owner], timeout_s: float) -> dict[Owner, 
             raise
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
-    return await _ask_all({owner: owner.address for owner in owners}, probe, timeout_s)
+    return await _ask_all({owner: owner.address for owner in owners}, probe, timeout_s, credentials)
 
 
 async def _ask_all(
     wanted: dict[K, str],
     ask: Callable[[K, grpc.aio.Channel], Awaitable[T]],
     timeout_s: float,
+    credentials: Credentials,
 ) -> dict[K, T | str]:
     """wanted: key -> address."""
     room = asyncio.Semaphore(AT_ONCE)
 
     async def one(key: K, address: str) -> T | str:
-        async with room, grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
+        async with room, credentials.channel(address, _OPTIONS) as channel:
             try:
                 async with asyncio.timeout(timeout_s):
                     return await ask(key, channel)

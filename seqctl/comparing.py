@@ -14,6 +14,7 @@ from clustermap.levelling import goals, is_behind
 from clustermap.model import Cluster, SetSpec
 from clustermap.ranges import Range
 from seqctl.progress import progress
+from seqsvr.credentials import PLAIN, Credentials
 from seqsvr.v1 import store_pb2 as pb
 from svrprocess.set_reading import Records, SetReader, combined, reading
 
@@ -61,9 +62,11 @@ class Compared:
         }
 
 
-async def compare(cluster: Cluster, spec: SetSpec, timeout_s: float) -> Compared:
+async def compare(
+    cluster: Cluster, spec: SetSpec, timeout_s: float, credentials: Credentials = PLAIN
+) -> Compared:
     """Read all replicas through, with progress on standard error."""
-    async with reading(cluster, spec, timeout_s) as reader:
+    async with reading(cluster, spec, timeout_s, credentials=credentials) as reader:
         return await compare_by(reader)
 
 

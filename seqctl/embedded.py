@@ -73,7 +73,12 @@ class Wanted:
 
 @asynccontextmanager
 async def serving(
-    data: Path, address: str, wanted: Wanted, options: Options, registry: CollectorRegistry
+    data: Path,
+    address: str,
+    wanted: Wanted,
+    options: Options,
+    registry: CollectorRegistry,
+    peer_address: str = "",
 ) -> AsyncIterator[AllocNode]:
     """A node over `data`, followed by whatever the map says; raises NotDone or WrongUsage."""
     async with AsyncExitStack() as stack:
@@ -94,13 +99,14 @@ async def serving(
             spec=spec,
             incarnation=secrets.randbits(64) or 1,
             address=address,
+            peer_address=peer_address,
             clock=BootClock(),
             coordinator=coordinator,
             metrics=Metrics(registry),
             options=options,
         )
         bind(set=spec.name, incarnation=hex64(node.incarnation))
-        registration = Node(node.incarnation, address, spec.name)
+        registration = Node(node.incarnation, address, spec.name, peer_address=peer_address)
         key = node_key(spec.name, node.incarnation)
         held = await coordinator.register(key, registration.to_json(), options.lease_ttl_s)
         stack.push_async_callback(held.aclose)

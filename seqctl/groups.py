@@ -5,7 +5,7 @@ import os
 import textwrap
 from collections.abc import Callable
 
-from seqctl import arguments
+from seqctl import arguments, credentials
 
 EXIT_CODES = (
     "exit codes: 0 done, 1 a violation or a failed check, 2 wrong usage,"
@@ -51,7 +51,7 @@ def add_output(command: argparse.ArgumentParser) -> None:
 
 
 def add_client_options(command: argparse.ArgumentParser, timeout_s: float = 2.0) -> None:
-    """--addr, --timeout and -o of commands that call nodes as message services do."""
+    """--addr, --timeout, credentials and -o of commands that call nodes as message services do."""
     command.add_argument(
         "--addr",
         metavar="HOST:PORT[,...]",
@@ -66,6 +66,7 @@ def add_client_options(command: argparse.ArgumentParser, timeout_s: float = 2.0)
         default=timeout_s,
         help=f"bound of each call, retries included (default {timeout_s:g})",
     )
+    credentials.add_arguments(command)
     add_output(command)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 import seqsvr
 from seqctl import advancing, arguments
 from seqctl.changing import audited
+from seqctl.credentials import client_of
 from seqctl.failures import OK, VIOLATION, NotDone
 from seqctl.floors import Floor, Summary, parse_floor
 from seqctl.lines import Lines
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _import(args: argparse.Namespace) -> Summary:
-    async with seqsvr.AsyncClient(args.addr, timeout=args.timeout) as client:
+    async with client_of(args, timeout=args.timeout) as client:
         layout = (await client.route()).layout
         with Lines(args.file) as lines:
             importing = Import(client, layout, lines, args.max_jump, args.rate, args.dry_run)

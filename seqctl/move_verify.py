@@ -14,12 +14,14 @@ from clustermap.coordinator import Coordinator
 from clustermap.jobs import Move, job_key
 from clustermap.model import Cluster, Replica, SetSpec, set_key
 from seqctl import remote
+from seqctl.credentials import credentials_of
 from seqctl.failures import OK, VIOLATION, NotDone
 from seqctl.move_plan import found_move
 from seqctl.move_verdict import Finding, Records, Seen, concerned, findings
 from seqctl.output import print_json, print_table, say
 from seqctl.progress import progress
 from seqctl.writing import looked
+from seqsvr.credentials import PLAIN, Credentials
 from seqsvr.v1 import store_pb2 as pb
 from seqsvr.v1 import store_pb2_grpc
 
@@ -34,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _verify(args: argparse.Namespace, coordinator: Coordinator) -> int:
-    job, move, wrong = await judged(coordinator, args.id, args.timeout)
+    job, move, wrong = await judged(coordinator, args.id, args.timeout, credentials_of(args))
     if args.output == "json":
         print_json(
             {
@@ -52,14 +54,14 @@ async def _verify(args: argparse.Namespace, coordinator: Coordinator) -> int:
 
 
 async def judged(
-    coordinator: Coordinator, name: str, timeout_s: float
+    coordinator: Coordinator, name: str, timeout_s: float, credentials: Credentials = PLAIN
 ) -> tuple[str, Move, list[Finding]]:
     """What is wrong with a move. Raises NotDone where too few replicas answer."""
     for _ in range(TRIES):
         found = await looked(coordinator)
         job, move = found_move(found, name)
         specs = concerned(found, move)
-        answers = await _read(found.cluster, specs, move, timeout_s)
+        answers = await _read(found.cluster, specs, move, timeout_s, credentials)
         keys = [job_key(name), *(set_key(spec.name) for spec in specs)]
         if (await looked(coordinator)).at(*keys) == found.at(*keys):
             return job.id, move, findings(found, move, answers)
@@ -67,7 +69,11 @@ async def judged(
 
 
 async def _read(
-    cluster: Cluster, specs: Sequence[SetSpec], move: Move, timeout_s: float
+    cluster: Cluster,
+    specs: Sequence[SetSpec],
+    move: Move,
+    timeout_s: float,
+    credentials: Credentials,
 ) -> dict[str, list[Records]]:
     """By Set, what each replica that answers has; at least R of each."""
     read = 0
@@ -79,7 +85,10 @@ async def _read(
     asked = [(spec, replica) for spec in specs for replica in spec.replicas]
     async with progress("sections read", len(asked) * move.sections, lambda: read):
         told = await asyncio.gather(
-            *(_scan(cluster, spec, replica, move, timeout_s, note) for spec, replica in asked)
+            *(
+                _scan(cluster, spec, replica, move, timeout_s, credentials, note)
+                for spec, replica in asked
+            )
         )
     found: dict[str, list[Records]] = {}
     failed: dict[str, list[str]] = {}
@@ -101,12 +110,13 @@ async def _scan(
     replica: Replica,
     move: Move,
     timeout_s: float,
+    credentials: Credentials,
     note: Callable[[int], None],
 ) -> Records | str:
     """What one replica has of the sections of a move, or why that is not known."""
     header = pb.StoreHeader(cluster=cluster.id, set=spec.name, membership=spec.membership)
     found: dict[int, Seen] = {}
-    async with grpc.aio.insecure_channel(replica.address, options=_OPTIONS) as channel:
+    async with credentials.channel(replica.address, _OPTIONS) as channel:
         stub = store_pb2_grpc.StoreStub(channel)  # type: ignore[no-untyped-call]
         try:
             for first, last in move.ranges:
@@ -115,7 +125,9 @@ async def _scan(
                     end = min(last, at + PAGE - 1)
                     request = pb.ScanRequest(header=header, first=at, last=end, limit=PAGE)
                     async with asyncio.timeout(timeout_s):
-                        answer: pb.ScanResponse = await stub.Scan(request)
+                        answer: pb.ScanResponse = await stub.Scan(
+                            request, metadata=credentials.metadata()
+                        )
                     if answer.store_id != replica.store_id:
                         return f"another store, {answer.store_id:016x}"
                     for one in answer.records:

@@ -13,9 +13,10 @@ from clustermap.coordinator import Coordinator
 from clustermap.jobs import Job, State
 from clustermap.model import SetSpec
 from clustermap.ranges import shown
-from seqctl import changing, map_arguments, move_verify, remote
+from seqctl import changing, credentials, map_arguments, move_verify, remote
 from seqctl.changing import actor, audited, confirm
 from seqctl.cluster_asking import ask_stores
+from seqctl.credentials import credentials_of
 from seqctl.failures import OK, NotDone
 from seqctl.following import followed, job_as_json, print_jobs
 from seqctl.groups import Group, add_output
@@ -109,6 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         changing.add_arguments(command, dangerous=command in (start, abort))
     for command in (plan, start, status, pause, resume, abort, verify):
         remote.add_arguments(command)
+        credentials.add_arguments(command)
         add_output(command)
 
 
@@ -271,7 +273,7 @@ async def _end(args: argparse.Namespace, coordinator: Coordinator, job: Job, goo
 
 async def _unanswered(args: argparse.Namespace, specs: list[SetSpec]) -> list[str]:
     addresses = {replica.address for spec in specs for replica in spec.replicas}
-    infos = await ask_stores(addresses, args.timeout)
+    infos = await ask_stores(addresses, args.timeout, credentials_of(args))
     return [text for spec in specs for text in unanswered(spec, infos)]
 
 

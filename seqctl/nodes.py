@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from clustermap.coordinator import Coordinator
-from seqctl import changing, remote
+from seqctl import changing, credentials, remote
 from seqctl.changing import audited, confirm
 from seqctl.cluster import survey
 from seqctl.cluster_asking import probe_nodes
+from seqctl.credentials import credentials_of
 from seqctl.failures import OK
 from seqctl.groups import Group, add_output
 from seqctl.map_view import Change, View
@@ -61,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         changing.add_arguments(command, dangerous=command is remove)
     for command in (listing, drain, undrain, remove):
         remote.add_arguments(command)
+        credentials.add_arguments(command)
         add_output(command)
 
 
@@ -129,7 +131,7 @@ def _ordered(found: View, row: dict[str, Any]) -> dict[str, object]:
 
 async def _list(args: argparse.Namespace, coordinator: Coordinator) -> int:
     found = await looked(coordinator)
-    rows = listed(found, (await survey(coordinator, args.timeout)).shown)
+    rows = listed(found, (await survey(coordinator, args.timeout, credentials_of(args))).shown)
     if args.output == "json":
         print_json(rows)
     else:
@@ -162,7 +164,7 @@ async def _relieved(coordinator: Coordinator, node: Named) -> None:
 
 async def _remove(args: argparse.Namespace, coordinator: Coordinator) -> int:
     node = named(await looked(coordinator), args.node)
-    answers = await probe_nodes(node.owners, args.timeout)
+    answers = await probe_nodes(node.owners, args.timeout, credentials_of(args))
     alive = [owner for owner, answer in answers.items() if answer is True]
     held = f"; the {node.sections} sections that it had get another owner"
     question = f"Take {node.address} out of Set {node.set}{held if node.sections else ''}?"

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import seqsvr
+from seqctl.credentials import client_of
 from seqctl.failures import OK
 from seqctl.output import print_json, print_table, say
 from seqsvr.routing import RoutingTable
@@ -74,7 +75,7 @@ def _bound(args: argparse.Namespace) -> dict[str, float]:
 
 def _ask(args: argparse.Namespace, question: Callable[[seqsvr.AsyncClient], Awaitable[T]]) -> T:
     async def ask() -> T:
-        async with seqsvr.AsyncClient(args.addr) as client:
+        async with client_of(args) as client:
             return await question(client)
 
     return asyncio.run(ask())

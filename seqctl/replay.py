@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-import seqsvr
+from seqctl.credentials import client_of
 from seqctl.failures import OK, VIOLATION, NotDone
 from seqctl.output import print_json, print_table, print_violations, say
 from seqctl.progress import progress
@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _replay(args: argparse.Namespace, trace: Trace) -> tuple[Replay, Layout]:
-    async with seqsvr.AsyncClient(args.addr, history=args.history) as client:
+    async with client_of(args, history=args.history) as client:
         layout = (await client.route(timeout=args.timeout)).layout
         trace.require_below(layout.uid_limit)
         replay = Replay(client, trace, clients=args.clients, timeout_s=args.timeout)

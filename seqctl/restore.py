@@ -19,12 +19,13 @@ from clustermap.coordinator import Coordinator
 from clustermap.errors import MapUnavailable, ReplicaFailed
 from clustermap.model import CLUSTER_KEY, Replica, SetSpec, assignments_key, nodes_prefix, set_key
 from clustermap.ranges import Range, shown
-from seqctl import arguments, remote
+from seqctl import arguments, credentials, remote
 from seqctl.backup_file import Backup, read_backup
 from seqctl.changing import add_arguments as add_change
 from seqctl.changing import audited, confirm
 from seqctl.cluster_asking import ask_stores
 from seqctl.cluster_report import Picture, picture
+from seqctl.credentials import credentials_of
 from seqctl.failures import OK, NotDone, WrongUsage
 from seqctl.groups import add_output
 from seqctl.output import print_json, say
@@ -67,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_change(parser, dangerous=True)
     remote.add_arguments(parser)
+    credentials.add_arguments(parser)
     add_output(parser)
 
 
@@ -100,7 +102,9 @@ async def _restore(args: argparse.Namespace, coordinator: Coordinator, backup: B
             f"refused, nothing was written: the map names these stores and nodes of Set {args.set}"
             " run, so numbers may just be handed out from nothing. Stop its nodes"
         )
-    async with reading(restoration.cluster, restoration.spec, args.timeout) as reader:
+    async with reading(
+        restoration.cluster, restoration.spec, args.timeout, credentials=credentials_of(args)
+    ) as reader:
         if any(info.sections for info in infos.values()):
             await _check_blank(args, restoration, infos)
         if args.dry_run:
@@ -145,7 +149,7 @@ async def _targets(
         raise WrongUsage(f"the map names no replicas of Set {args.set}: --replicas (were {were})")
     if len(set(addresses)) < len(addresses):
         raise WrongUsage("--replicas names an address twice")
-    answers = await ask_stores(addresses, args.timeout)
+    answers = await ask_stores(addresses, args.timeout, credentials_of(args))
     dead = [f"{where}: {why}" for where, why in answers.items() if isinstance(why, str)]
     if dead:
         raise NotDone(f"not every replica answers, nothing was written: {'; '.join(dead)}")
@@ -158,7 +162,7 @@ async def _check_old(
     """That no old replica is alive: it knows more than any backup."""
     ours = {info.store_id for info in targets.values()}
     old = [one for one in (spec.replicas if spec else ()) if one.store_id not in ours]
-    answers = await ask_stores([one.address for one in old], args.timeout)
+    answers = await ask_stores([one.address for one in old], args.timeout, credentials_of(args))
     alive = []
     for one in old:
         info = answers[one.address]
@@ -197,7 +201,9 @@ async def _check_blank(
     for one in restoration.spec.replicas:
         info = infos[one.address]
         spec = replace(restoration.spec, membership=info.membership)
-        async with reading(restoration.cluster, spec, args.timeout, [one]) as reader:
+        async with reading(
+            restoration.cluster, spec, args.timeout, [one], credentials=credentials_of(args)
+        ) as reader:
             async for window, found in reader.read([everything] if info.sections else []):
                 _check_answers(reader, found, window)
                 _check_ours(one, found[0], restoration)
@@ -277,7 +283,7 @@ async def _read_back(
                             f"{where}, section {section}: read back as {record}. Somebody else"
                             " uses this store: nothing of it may be served. Begin with blank ones"
                         )
-    again = await ask_stores(infos, args.timeout)
+    again = await ask_stores(infos, args.timeout, credentials_of(args))
     for where, info in again.items():
         if isinstance(info, str) or info.store_id != infos[where].store_id:
             raise NotDone(f"{where} is not what it was: {info}")

@@ -4,13 +4,14 @@ import argparse
 from typing import Any
 
 from clustermap.coordinator import Coordinator
-from seqctl import arguments, changing, map_arguments, remote
+from seqctl import arguments, changing, credentials, map_arguments, remote
 from seqctl.changing import audited, confirm
 from seqctl.cluster import add_quorum_arguments, survey
 from seqctl.cluster_asking import ask_every_store
 from seqctl.cluster_plan import Wanted, WantedSet, check_wanted
 from seqctl.cluster_report import picture, report, shown_spec
 from seqctl.cluster_tables import print_report, print_sets
+from seqctl.credentials import credentials_of
 from seqctl.failures import OK, NotDone
 from seqctl.groups import Group, add_output
 from seqctl.output import print_json, say
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     changing.add_arguments(retire, dangerous=True)
     for command in (create, listing, show, retire):
         remote.add_arguments(command)
+        credentials.add_arguments(command)
         add_output(command)
 
 
@@ -88,7 +90,7 @@ def run_retire(args: argparse.Namespace) -> int:
 
 
 async def _create(args: argparse.Namespace, coordinator: Coordinator, wanted: Wanted) -> int:
-    infos = await ask_every_store(wanted.addresses, args.timeout)
+    infos = await ask_every_store(wanted.addresses, args.timeout, credentials_of(args))
     spec, _ = creation(await looked(coordinator), wanted, infos)
     if not args.dry_run:
         where = ",".join(wanted.addresses)
@@ -112,7 +114,7 @@ async def _list(args: argparse.Namespace, coordinator: Coordinator) -> int:
 
 
 async def _show(args: argparse.Namespace, coordinator: Coordinator) -> int:
-    shown: Any = (await survey(coordinator, args.timeout)).shown
+    shown: Any = (await survey(coordinator, args.timeout, credentials_of(args))).shown
     found = [one for one in shown["sets"] if one["name"] == args.name]
     if not found:
         known = ", ".join(one["name"] for one in shown["sets"]) or "none"

@@ -10,6 +10,7 @@ from seqctl import remote
 from seqctl.backup import chosen, read_map
 from seqctl.changing import audited
 from seqctl.comparing import behind_of, compare, compare_by
+from seqctl.credentials import credentials_of
 from seqctl.failures import OK, VIOLATION, NotDone
 from seqctl.output import print_json, say
 from seqctl.verify import print_compared
@@ -34,7 +35,7 @@ def run_compact(args: argparse.Namespace) -> int:
 async def _scrub(args: argparse.Namespace, coordinator: Coordinator) -> int:
     cluster, found = await read_map(coordinator)
     specs = chosen(found, args.sets)
-    results = [await compare(cluster, spec, args.timeout) for spec in specs]
+    results = [await compare(cluster, spec, args.timeout, credentials_of(args)) for spec in specs]
     well = all(one.well for one in results)
     if args.output == "json":
         print_json({"well": well, "sets": [one.shown() for one in results]})
@@ -48,7 +49,7 @@ async def _repair(args: argparse.Namespace, coordinator: Coordinator) -> int:
     raised: dict[str, int] = {}
     results = []
     for spec in chosen(found, args.sets):
-        async with reading(cluster, spec, args.timeout) as reader:
+        async with reading(cluster, spec, args.timeout, credentials=credentials_of(args)) as reader:
             result = await compare_by(reader)
             if result.behind and not args.dry_run:
                 async with audited(f"repair {len(result.behind)} of Set {spec.name}", coordinator):

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from clustermap.coordinator import Coordinator
 from clustermap.jobs import Job, State
-from seqctl import arguments, changing, map_arguments, remote, store_data
+from seqctl import arguments, changing, credentials, map_arguments, remote, store_data
 from seqctl.changing import actor, audited, confirm
 from seqctl.cluster_asking import ask_stores
+from seqctl.credentials import credentials_of
 from seqctl.failures import OK, NotDone
 from seqctl.following import followed, job_as_json
 from seqctl.groups import Group, add_output
@@ -64,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     changing.add_arguments(repair)
     for command in (listed, scrub, repair):
         remote.add_arguments(command)
+        credentials.add_arguments(command)
         add_output(command)
     _add_changes(group)
 
@@ -127,6 +129,7 @@ def _add_changes(group: Group) -> None:
     for command in (add, replaced, remove, pause, resume, abort):
         changing.add_arguments(command, dangerous=command not in (pause, resume))
         remote.add_arguments(command)
+        credentials.add_arguments(command)
         add_output(command)
 
 
@@ -167,7 +170,7 @@ def run_abort(args: argparse.Namespace) -> int:
 
 async def _list(args: argparse.Namespace, coordinator: Coordinator) -> int:
     found = await looked(coordinator)
-    infos = await ask_stores(stores(found), args.timeout)
+    infos = await ask_stores(stores(found), args.timeout, credentials_of(args))
     shown = rows(found, infos)
     jobs = [job_as_json(job) for job in found.jobs.values() if job.reform]
     if args.output == "json":
@@ -185,7 +188,7 @@ def _reform(args: argparse.Namespace, asked: Asked) -> int:
 
 async def _change(args: argparse.Namespace, coordinator: Coordinator, asked: Asked) -> int:
     found = await looked(coordinator)
-    infos = await ask_stores(addresses(found, asked), args.timeout)
+    infos = await ask_stores(addresses(found, asked), args.timeout, credentials_of(args))
     by, now_s = actor(), int(time.time())
 
     def decide(seen: View) -> tuple[Reformed, Change]:

@@ -17,6 +17,7 @@ from clustermap.ranges import Range, shown
 from clustermap.spans import union
 from seqctl.failures import NotDone
 from seqctl.move_verdict import BLANK, Records, Seen
+from seqsvr.credentials import PLAIN, Credentials
 from seqsvr.v1 import store_pb2 as pb
 from svrprocess.set_reading import SetReader, reading, wide_windows
 
@@ -67,12 +68,20 @@ def holders(section: int, sides: Sequence[Side]) -> Iterator[tuple[str, str]]:
                 yield other.spec.name, owner.spec.name
 
 
-async def check_strays(cluster: Cluster, specs: Sequence[SetSpec], timeout_s: float) -> None:
+async def check_strays(
+    cluster: Cluster,
+    specs: Sequence[SetSpec],
+    timeout_s: float,
+    credentials: Credentials = PLAIN,
+) -> None:
     """Raises NotDone if a Set is to be given sections of which another one knows more."""
     found: dict[tuple[str, str], list[Range]] = {}
     async with AsyncExitStack() as stack:
         readers = [
-            await stack.enter_async_context(reading(cluster, spec, timeout_s)) for spec in specs
+            await stack.enter_async_context(
+                reading(cluster, spec, timeout_s, credentials=credentials)
+            )
+            for spec in specs
         ]
         for window in wide_windows([Range(0, cluster.layout.sections - 1)]):
             sides = await asyncio.gather(*(_side(reader, window) for reader in readers))

@@ -17,8 +17,9 @@ from rich.live import Live
 
 from clustermap.coordinator import Coordinator
 from clustermap.errors import MapCorrupt, MapUnavailable
-from seqctl import arguments, remote
+from seqctl import arguments, credentials, remote
 from seqctl.cluster import survey
+from seqctl.credentials import credentials_of
 from seqctl.failures import OK, NotDone
 from seqctl.following import job_as_json
 from seqctl.groups import add_output
@@ -27,6 +28,7 @@ from seqctl.output import print_json
 from seqctl.sections import hottest
 from seqctl.top_frame import Seen, frame
 from seqctl.writing import looked
+from seqsvr.credentials import PLAIN, Credentials
 from svrprocess.signals import Stop
 
 EXAMPLE = "seqctl top --interval 2"
@@ -49,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"between two looks (default {INTERVAL_S:g})",
     )
     remote.add_arguments(parser)
+    credentials.add_arguments(parser)
     add_output(parser)
 
 
@@ -57,18 +60,20 @@ def run(args: argparse.Namespace) -> int:
     return remote.run(args, lambda coordinator: _top(args, coordinator))
 
 
-async def look(coordinator: Coordinator, timeout_s: float) -> Seen:
+async def look(
+    coordinator: Coordinator, timeout_s: float, credentials: Credentials = PLAIN
+) -> Seen:
     """Everything that a frame shows. Raises MapUnavailable, MapCorrupt, NotDone, TimeoutError."""
     async with asyncio.timeout(2 * timeout_s):
         found = await looked(coordinator)
-        shown = (await survey(coordinator, timeout_s)).shown
+        shown = (await survey(coordinator, timeout_s, credentials)).shown
     jobs = [job_as_json(job) for _, job in sorted(found.jobs.items())]
     at = time.strftime("%H:%M:%S")
     return Seen(shown, listed(found, shown), hottest(found), jobs, at)
 
 
 async def _top(args: argparse.Namespace, coordinator: Coordinator) -> int:
-    seen = await look(coordinator, args.timeout)
+    seen = await look(coordinator, args.timeout, credentials_of(args))
     if args.output == "json":
         print_json(asdict(replace(seen, rates=(seen.per_second,))))
         return OK
@@ -100,7 +105,7 @@ async def _looks(
     while not stop.asked:
         await stop.unless(asyncio.sleep(args.interval))
         try:
-            later = await stop.unless(look(coordinator, args.timeout))
+            later = await stop.unless(look(coordinator, args.timeout, credentials_of(args)))
             if later is None:
                 return
             seen, good_s = later, time.monotonic()

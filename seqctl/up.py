@@ -10,7 +10,7 @@ from pathlib import Path
 
 from allocsvr.node import LEASE_TTL_S, MAX_TTL_S, MIN_TTL_S, AllocNode, Options
 from allocsvr.section import MAX_STEP
-from allocsvr.serving import NodeFront
+from allocsvr.serving import PEER_LISTEN, NodeFront
 from seqctl.embedded import Wanted, serving
 from seqsvr.sections import SECTION_SIZE, STEP, UID_LIMIT
 from svrprocess import program
@@ -19,6 +19,8 @@ from svrprocess.listening import serve_metrics
 from svrprocess.logs import LOG_OPTIONS
 from svrprocess.measures import new_registry
 from svrprocess.options import CONFIG, Option, add_flags, resolve
+from svrprocess.rights import Rights
+from svrprocess.roles import CLIENT_PORT, PEER_PORT
 from svrprocess.security import SECURITY_OPTIONS, security
 from svrprocess.signals import Stop
 from svrprocess.values import LISTEN, OPTIONAL_LISTEN, PATH, integer, seconds
@@ -27,6 +29,7 @@ DRAIN_S = 20.0
 OPTIONS = (
     Option("data", "data", PATH, "data directory, made if missing; of this process alone"),
     Option("listen", "127.0.0.1:7420", LISTEN, "where callers reach it; port 0: any free one"),
+    PEER_LISTEN,
     Option("metrics", "", OPTIONAL_LISTEN, "where Prometheus reads; empty: nowhere"),
     Option("step", STEP, integer(1, MAX_STEP), "numbers by which max_seq is raised ahead"),
     Option(
@@ -66,18 +69,21 @@ def run(args: argparse.Namespace) -> int:
 async def _serve(args: argparse.Namespace) -> int:
     stop = Stop.on_signals()
     secured = security(args)
-    front = NodeFront(secured)
-    address = front.bind(args.listen)  # before anything else is touched
+    registry = new_registry("seqctl up")
+    rights = Rights(args.auth_file, registry)
+    guards = rights.guard(CLIENT_PORT, args), rights.guard(PEER_PORT, args, "peer-")
+    front = NodeFront(secured, *guards)
+    address = front.bind(args.listen, args.peer_listen)  # before anything else is touched
+    peer_address = front.peer_address(address)
     try:
         options = Options(step=args.step, lease_ttl_s=args.lease_ttl_s)
     except ValueError as bad:
         raise WrongUsage(str(bad)) from None
     wanted = Wanted(args.section_size, args.uid_limit)
-    registry = new_registry("seqctl up")
     secured.measure(registry)
     serve_metrics(args.metrics, registry, secured.metrics)
-    fresh = secured.kept_fresh()
-    async with fresh, serving(Path(args.data), address, wanted, options, registry) as node:
+    embedded = serving(Path(args.data), address, wanted, options, registry, peer_address)
+    async with secured.kept_fresh(), rights.followed(), embedded as node:
         await serve_node(front, node, stop)
     return OK
 

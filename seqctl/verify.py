@@ -10,11 +10,12 @@ from pathlib import Path
 
 from clustermap.coordinator import Coordinator
 from clustermap.model import SetSpec
-from seqctl import remote
+from seqctl import credentials, remote
 from seqctl.backup import chosen, read_map
 from seqctl.backup_file import Backup, read_backup
 from seqctl.cluster_report import Picture
 from seqctl.comparing import SHOWN, Compared, compare
+from seqctl.credentials import credentials_of
 from seqctl.failures import OK, VIOLATION, NotDone
 from seqctl.groups import add_output
 from seqctl.output import print_json, print_table, say
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", dest="sets", metavar="NAME", action="append", help="repeatable (default: all)"
     )
     remote.add_arguments(parser)
+    credentials.add_arguments(parser)
     add_output(parser)
 
 
@@ -53,7 +55,10 @@ async def _verify(args: argparse.Namespace, coordinator: Coordinator, backup: Ba
         backup.cluster.layout,
     ):
         raise NotDone(f"the map is of {cluster}, the backup of {backup.cluster}")
-    results = [await compare(cluster, spec, args.timeout) for spec in chosen(found, args.sets)]
+    results = [
+        await compare(cluster, spec, args.timeout, credentials_of(args))
+        for spec in chosen(found, args.sets)
+    ]
     ahead = lower(backup, found, results) if backup is not None else []
     well = all(one.well for one in results) and not ahead
     if args.output == "json":

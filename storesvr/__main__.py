@@ -23,6 +23,8 @@ from svrprocess.front import Front
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
+from svrprocess.rights import Rights
+from svrprocess.roles import STORE_PORT
 from svrprocess.security import SECURITY_OPTIONS, security
 from svrprocess.signals import Stop
 from svrprocess.values import (
@@ -76,10 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _serve(args: argparse.Namespace) -> int:
     stop = Stop.on_signals()
     secured = security(args)
-    front = Front(SERVER_OPTIONS)
+    registry = new_registry("storesvr")
+    rights = Rights(args.auth_file, registry)
+    front = Front(SERVER_OPTIONS, guard=rights.guard(STORE_PORT, args, "peer-"))
     address = front.bind(args.listen, secured.peer)
     bind(set=args.set, replica=args.replica)
-    registry = new_registry("storesvr")
     secured.measure(registry)
     service = _open(args, registry)
     try:
@@ -87,7 +90,7 @@ async def _serve(args: argparse.Namespace) -> int:
         add_to_server(service, front.server)
         await front.start(SERVICE)
         ready = front.health.following(lambda: not service.out_of_quorum)
-        async with secured.kept_fresh(), ready:
+        async with secured.kept_fresh(), rights.followed(), ready:
             program.announce(address)
             await stop.wait()
     finally:

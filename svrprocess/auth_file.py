@@ -21,8 +21,6 @@ from typing import TypeVar
 from svrprocess.identities import ROLE_URI, Identities, Identity
 from svrprocess.roles import MAX_UID, Caller, Role, UidRange, merged
 
-MAX_BYTES = 16 << 20
-"""Of a file: more than a hundred thousand identities."""
 MAX_RATE = 1e15
 _KNOWN = ("name", "token_sha256", "san", "roles", "uids", "numbers_per_s", "requests_per_s")
 _NAME = re.compile(r"[!-~]{1,128}")
@@ -36,8 +34,6 @@ T = TypeVar("T")
 
 def parse(raw: bytes) -> Identities:
     """Raises ValueError, whose text names the entry."""
-    if len(raw) > MAX_BYTES:
-        raise ValueError(f"it has more than {MAX_BYTES} bytes")
     try:
         content = tomllib.loads(raw.decode())
     except (ValueError, RecursionError) as error:

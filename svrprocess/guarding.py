@@ -14,13 +14,14 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter
 
 from seqsvr.errors import TABLE
 from seqsvr.wire import refusal
+from svrprocess import incidents
 from svrprocess.identities import Identities, Shown, shown
 from svrprocess.roles import NOBODY, Caller, Rule, Rules
 
@@ -79,7 +80,7 @@ class Badge:
         if found is None and reason is not None:
             raise Denied(reason, _NOBODY_KNOWN)
         if found is not None and reason is not None:
-            spoken = f"{found.name} has no role for {what or self.rpc}, which takes: {rule}"
+            spoken = f"{found.name} has no role for this: {what or self.rpc} is for {rule}"
             raise Denied(reason, spoken)
 
     def count(self, reason: str, entries: int = 1) -> None:
@@ -147,12 +148,13 @@ class Guard(grpc.aio.ServerInterceptor):
         return _like(handler, stream if handler.response_streaming else single)
 
     async def _admit(self, rpc: str, rule: Rule, context: Any) -> Badge:
-        own = Badge(self, rpc, rule, shown(context.auth_context(), context.invocation_metadata()))
-        try:
-            own.check()
-        except Denied as denied:
-            await self._refuse(own, denied, context)
-            raise
+        async with incidents.none_leaves(context, rpc, grpc.aio.AbortError):
+            what = shown(context.auth_context(), context.invocation_metadata())
+            own = Badge(self, rpc, rule, what)
+            try:
+                own.check()
+            except Denied as denied:
+                await self._refuse(own, denied, context)
         _badge.set(own)
         return own
 
@@ -172,7 +174,7 @@ class Guard(grpc.aio.ServerInterceptor):
             await self._refuse(own, own.ended.result(), context)
         task.result()
 
-    async def _refuse(self, own: Badge, denied: Denied, context: Any) -> None:
+    async def _refuse(self, own: Badge, denied: Denied, context: Any) -> NoReturn:
         own.count(denied.reason)
         self._tell(own, denied, context)
         await abort(context, denied)
@@ -196,11 +198,12 @@ def counter(registry: CollectorRegistry) -> Counter:
     )
 
 
-async def abort(context: Any, denied: Denied) -> None:
+async def abort(context: Any, denied: Denied) -> NoReturn:
     """End the call with a rich status."""
     details = refusal(denied.reason, str(denied)).SerializeToString()
     status = TABLE[denied.reason].status
     await context.abort(status, str(denied), (("grpc-status-details-bin", details),))
+    raise AssertionError("abort raises")
 
 
 def _behaviour(handler: Any) -> Any:

@@ -37,6 +37,11 @@ class _Servicer(health.aio.HealthServicer):  # type: ignore[misc]
         async with incidents.none_leaves(context, f"{SERVICE}/Watch", *gone):
             await super().Watch(request, context)
 
+    async def List(self, request: Any, context: Any) -> None:
+        """The library has none, and would say so by a traceback in the log for each call."""
+        del request
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "List is not served")
+
 
 class Health:
     """What a server says of itself; "" is SERVING from the start, READY is not."""

@@ -20,8 +20,8 @@ def bind(server: grpc.aio.Server, listen: str, port: Port) -> str:
     The server must have been made with the option grpc.so_reuseport 0, or two of them share a port
     without a word. Raises NotDone, and WrongUsage for an address that has to be protected.
     """
-    port.check(listen)
     try:
+        port.check(listen)
         host, number = split(listen)
         # grpc reports a port that it cannot have in its own log only, and at length.
         family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
@@ -32,7 +32,9 @@ def bind(server: grpc.aio.Server, listen: str, port: Port) -> str:
             taken = server.add_secure_port(listen, port.certificate.server_credentials())
     except (OSError, OverflowError, ValueError, RuntimeError) as error:
         raise NotDone(f"cannot listen on {listen}: {_why(error)}") from None
-    return f"{host}:{taken}"
+    address = f"{host}:{taken}"
+    port.taken(address)
+    return address
 
 
 def serve_metrics(listen: str, registry: CollectorRegistry, port: Port | None = None) -> str:
@@ -44,14 +46,15 @@ def serve_metrics(listen: str, registry: CollectorRegistry, port: Port | None = 
     if not listen:
         return ""
     port = port or Port("metrics")
-    port.check(listen)
     try:
+        port.check(listen)
         host, number = split(listen)
         page = MetricsPage(host, number, registry, port.certificate)
     except (OSError, OverflowError, ValueError) as error:
         raise NotDone(f"cannot serve metrics on {listen}: {_why(error)}") from None
     page.start()
     address = f"{host}:{page.server_port}"
+    port.taken(address)
     _log.info("metrics_served", metrics=address)
     return address
 

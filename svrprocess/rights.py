@@ -5,10 +5,10 @@ of before stay in force, the log says why, and a metric stands until it is mende
 one had better write it beside the old one and rename it.
 """
 
+import argparse
 import asyncio
 import logging
 import os
-import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,22 +21,15 @@ from svrprocess.guarding import Guard
 from svrprocess.identities import Identities
 from svrprocess.options import Option
 from svrprocess.roles import Rules
+from svrprocess.secret_files import read_secret
 from svrprocess.values import PATH
 
 POLL_S = 1.0
+OPTION = "--auth-file"
 AUTH_FILE = Option("auth-file", "", PATH, "TOML file of identities, with their tokens and roles")
 
 _log = logging.getLogger(__name__)
 _Stamp = tuple[int, ...]
-
-
-class AuthFileError(Exception):
-    """The auth file cannot be used; the text names it, and says why."""
-
-
-def read(path: str) -> Identities:
-    """Raises AuthFileError."""
-    return _read(path)[0]
 
 
 class Rights:
@@ -55,26 +48,27 @@ class Rights:
         self._needs_token = False
         self.identities = Identities()
         if path:
-            try:
-                self.identities, self._stamp = _read(path)
-            except AuthFileError as error:
-                raise WrongUsage(f"--auth-file {error}") from None
+            self._stamp = _stamped(path)
+            self.identities = read(path)
 
-    def guard(
-        self, rules: Rules, *, certificates: bool, encrypted: bool, prefix: str = ""
-    ) -> Guard | None:
+    def guard(self, rules: Rules, args: argparse.Namespace, prefix: str = "") -> Guard | None:
         """Of a port; None where everybody may do everything there.
 
-        certificates: callers have to show one; encrypted: the port speaks TLS; prefix: of the
-        port's options, for the text of WrongUsage, raised where nobody could have a role.
+        prefix: of the options that say how the port is protected, peer- or none. Raises WrongUsage
+        where nobody could have a role.
         """
+        given = vars(args)
+        encrypted, certificates = (
+            bool(given.get(f"{prefix}{name}".replace("-", "_")))
+            for name in ("cert-file", "client-cert-auth")
+        )
         if not certificates and not self._path:
             if encrypted:
                 text = f"--{prefix}cert-file alone gives nobody a role: it needs"
                 raise WrongUsage(f"{text} --{prefix}client-cert-auth, or an --auth-file, too")
             return None
         if not certificates and not self.identities.has_tokens:
-            text = f"--auth-file {self._path} has no token, and nobody shows a certificate"
+            text = f"{OPTION}: {self._path} has no token, and nobody shows a certificate"
             raise WrongUsage(f"{text} without --{prefix}client-cert-auth: nobody has a role")
         guard = Guard(rules, self.identities, self._denied)
         self._guards.append(guard)
@@ -105,10 +99,10 @@ class Rights:
     async def _renew(self) -> None:
         try:
             # A long one takes a while, and calls are being answered.
-            found, self._stamp = await asyncio.to_thread(_read, self._path)
+            found = await asyncio.to_thread(read, self._path)
             if self._needs_token and not found.has_tokens:
-                raise AuthFileError(f"{self._path}: nobody would have a token")
-        except AuthFileError as error:
+                raise WrongUsage(f"{OPTION}: {self._path}: nobody would have a token")
+        except WrongUsage as error:
             _log.error("event=auth_file_refused error=%s", error)
             self._refused.set(1)
             return
@@ -119,34 +113,13 @@ class Rights:
         _log.info("event=auth_file_read identities=%d", len(found.callers))
 
 
-def _read(path: str) -> tuple[Identities, _Stamp]:
+def read(path: str) -> Identities:
+    """What an auth file says. Raises WrongUsage."""
+    raw = read_secret(path, OPTION)
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            _check_mode(status)
-            raw = file.read(auth_file.MAX_BYTES + 1)
-        return auth_file.parse(raw), _stamp(status)
-    except OSError as error:
-        raise AuthFileError(f"{path}: {error.strerror}") from None
+        return auth_file.parse(raw)
     except ValueError as error:
-        raise AuthFileError(f"{path}: {cut(str(error))}") from None
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """A pipe would be waited for until somebody writes into it."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _check_mode(status: os.stat_result) -> None:
-    """Who can write it has every role; who can read it can try tokens out. Raises ValueError."""
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("it is no file")
-    if status.st_uid not in (0, os.geteuid()):
-        raise ValueError(f"it belongs to user {status.st_uid}, neither to us nor to root")
-    if status.st_mode & 0o026:
-        mode = stat.S_IMODE(status.st_mode)
-        text = f"its mode is {mode:04o}: others must not read it, nor the group or others write it"
-        raise ValueError(f"{text} (chmod 0600)")
+        raise WrongUsage(f"{OPTION}: {path}: {cut(str(error))}") from None
 
 
 def _stamped(path: str) -> _Stamp | None:

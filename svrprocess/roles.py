@@ -91,11 +91,12 @@ class Rule:
         return "PERMISSION_DENIED"
 
     def __str__(self) -> str:
+        """Whom it is for, in a sentence."""
         if self.anybody:
             return "anybody"
         if self.identified:
             return "any identity"
-        return ", ".join(role for role in Role if role in self.roles) or "nobody"
+        return ", ".join(role for role in Role if role in self.roles) or "nobody at this port"
 
 
 def only(*roles: Role) -> Rule:

@@ -21,6 +21,8 @@ from seqsvr.tls import Tls
 from svrprocess.certificates import OPTIONS, Certificate, CertificateMetrics
 from svrprocess.failures import WrongUsage
 from svrprocess.options import Option
+from svrprocess.rights import AUTH_FILE
+from svrprocess.secret_files import check_secret
 from svrprocess.values import PATH, SWITCH, is_loopback, split
 
 _log = get_logger(__name__)
@@ -39,6 +41,8 @@ def _four(prefix: str, whose: str) -> tuple[Option, ...]:
 SECURITY_OPTIONS = (
     *_four("", "callers and Prometheus"),
     *_four("peer-", "other servers"),
+    AUTH_FILE,
+    Option("peer-token-file", "", PATH, "file of a token of role internal, for other servers"),
     Option("insecure", False, SWITCH, "allow listening in the clear on other than loopback"),
 )
 """Of every program. Files are read anew when they change."""
@@ -58,16 +62,21 @@ class Port:
     exposed: bool = False
 
     def check(self, listen: str) -> None:
-        """Raises WrongUsage where nobody must listen at HOST:PORT so."""
-        if self.certificate is not None or is_loopback(split(listen)[0]):
-            return
-        if not self.insecure:
+        """Raises WrongUsage where nobody must listen at HOST:PORT so, ValueError if it is none."""
+        if self._exposes(listen) and not self.insecure:
             option = "--peer-cert-file" if self.link == "peer" else "--cert-file"
             raise WrongUsage(
                 f"{listen} is not loopback: give {option}, or --insecure to listen in the clear"
             )
-        self.exposed = True
-        _log.warning("insecure", link=self.link, listen=listen)
+
+    def taken(self, address: str) -> None:
+        """It listens there now: say so where others can read along."""
+        if self._exposes(address):
+            self.exposed = True
+            _log.warning("insecure", link=self.link, listen=address)
+
+    def _exposes(self, listen: str) -> bool:
+        return self.certificate is None and not is_loopback(split(listen)[0])
 
 
 @dataclass(slots=True)
@@ -132,18 +141,26 @@ def security(args: argparse.Namespace) -> Security:
     client, peer = _certificate(args, ""), _certificate(args, "peer-")
     if peer is not None and not args.peer_client_cert_auth:
         raise WrongUsage("--peer-cert-file needs --peer-client-cert-auth: peers prove who they are")
-    # Here is the place for what depends on roles: TLS that would give nobody one.
     found = Security(
         Port("client", client, args.insecure),
         Port("peer", peer, args.insecure),
         Port("metrics", client, args.insecure),
     )
-    if peer is not None:
-        ours = Tls(args.peer_trusted_ca_file, args.peer_cert_file, args.peer_key_file)
-        found.links = _credentials(ours, "peer-cert-file")
+    found.links = _links(args, peer is not None)
     etcd = _etcd(args, found)
     found.certificates = tuple(one for one in (client, peer, etcd) if one is not None)
     return found
+
+
+def _links(args: argparse.Namespace, encrypted: bool) -> Credentials:
+    token, ours = args.peer_token_file or None, None
+    if token is not None:
+        check_secret(token, "--peer-token-file")
+    if encrypted:
+        ours = Tls(args.peer_trusted_ca_file, args.peer_cert_file, args.peer_key_file)
+    if ours is None and token is None:
+        return PLAIN
+    return _credentials(ours, "peer-cert-file" if token is None else "peer-token-file", token)
 
 
 def _certificate(args: argparse.Namespace, prefix: str) -> Certificate | None:
@@ -181,9 +198,9 @@ def _etcd(args: argparse.Namespace, found: Security) -> Certificate | None:
     return Certificate("etcd", cert, key, ca, options) if cert else None
 
 
-def _credentials(tls: Tls, option: str) -> Credentials:
+def _credentials(tls: Tls | None, option: str, token_file: str | None = None) -> Credentials:
     try:
-        return Credentials(tls)
+        return Credentials(tls, token_file)
     except OSError as error:
         raise WrongUsage(f"--{option}: cannot read {error.filename}: {error.strerror}") from None
     except ValueError as error:

@@ -79,6 +79,8 @@ AIMS = (
     ),
     _rate("unary GetSeq, 32 callers", "embedded", "limit", "unary-32", 0.85),
     _rate("calls, 32 callers", "cluster", "embedded", "calls-32", 0.97),
+    _rate("calls, 32 callers", "embedded-tls", "embedded", "calls-32", 0.9),
+    _rate("calls, 1,000 callers", "embedded-tls", "embedded", "calls-1000", 0.9),
     _rate("batches of 1,024 over streams", "cluster", "embedded", "streams-1024", 0.97),
     _rate("blocking client, 8 threads", "embedded", "redis-always", "threads-8", 3),
     _uvloop("batches of 1,024 over streams", "limit", "streams-1024", 0.70),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 OURS = ("limit", "embedded", "cluster")
 PEERS = ("redis-always", "redis-everysec", "postgres", "etcd")
+TLS = ("embedded-tls",)
 UVLOOP = ("limit-uvloop", "embedded-uvloop", "redis-always-uvloop")
 CALLERS = (1, 8, 32, 100, 1_000)
 SHARE = 0.6
@@ -27,7 +28,7 @@ class Case:
 
 
 def _coalesced(callers: int) -> Case:
-    more = UVLOOP if callers in (32, 1_000) else ()
+    more = (*TLS, *UVLOOP) if callers in (32, 1_000) else ()
     title = f"one number per call, {callers:,} caller{'s' if callers > 1 else ''}"
     return Case(f"calls-{callers}", title, "closed", callers, (*OURS, *PEERS, *more))
 

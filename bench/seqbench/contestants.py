@@ -97,6 +97,13 @@ _ALL = (
         EMBEDDED,
         lambda f: Embedded(f, "asyncio"),
     ),
+    Contestant(
+        "embedded-tls",
+        "seqsvr, embedded, TLS with client certificates",
+        "coalesced",
+        EMBEDDED,
+        lambda f: Embedded(f, "asyncio", tls=True),
+    ),
     Contestant("cluster", "seqsvr, 3 replicas", "coalesced", CLUSTER, Cluster),
     Contestant(
         "redis-always",

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
 
-from seqsvr import AsyncClient
+from seqsvr import AsyncClient, Tls
 from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.v1 import alloc_pb2_grpc
 
@@ -19,10 +20,20 @@ POSTGRES_CONNECTIONS = 50
 TIMEOUT_S = 30.0
 
 
+def shown(certificates: str) -> Tls | None:
+    """Who numbers are taken as; certificates: as of Spec."""
+    if not certificates:
+        return None
+    folder = Path(certificates)
+    return Tls(folder / "ca.crt", folder / "allocator.crt", folder / "allocator.key")
+
+
 @contextlib.asynccontextmanager
-async def coalesced(address: str, callers: int) -> AsyncIterator[Call]:
+async def coalesced(address: str, callers: int, certificates: str = "") -> AsyncIterator[Call]:
     """Our client, one call per number."""
-    async with AsyncClient(address, timeout=TIMEOUT_S, max_queue=max(callers, 65_536)) as client:
+    queue = max(callers, 65_536)
+    tls = shown(certificates)
+    async with AsyncClient(address, timeout=TIMEOUT_S, max_queue=queue, tls=tls) as client:
         yield client.next
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from seqbench import uids
 from seqbench.closed import closed
-from seqbench.drivers import DRIVERS, TIMEOUT_S
+from seqbench.drivers import DRIVERS, TIMEOUT_S, shown
 from seqbench.on_loop import choose
 from seqbench.paced import paced
 from seqbench.redis_tool import redis_tool
@@ -34,7 +34,8 @@ OURS = ("coalesced", "many", "unary")
 @dataclass(frozen=True, slots=True)
 class Spec:
     """shape, driver: see below; callers: at a time (batches in flight); batch: uids per call;
-    per_s: of an open loop; pids: of the server; core: where to run.
+    per_s: of an open loop; pids: of the server; core: where to run; certificates: folder of those
+    that are shown to it, empty: none, it listens in the clear.
     """
 
     shape: str
@@ -48,16 +49,18 @@ class Spec:
     seconds: float
     pids: list[int]
     core: int
+    certificates: str = ""
 
 
 async def _with_loop(spec: Spec, window: Window) -> dict[str, Any]:
     span = (spec.warm_s, spec.seconds)
     if spec.driver in OURS:
-        await _served(spec.address)
+        await _served(spec)
     if spec.shape == "streams":
         made = uids.batches(spec.batch, MESSAGES)
         return await streams(spec.address, made, spec.callers, window, *span)
-    async with DRIVERS[spec.driver](spec.address, spec.callers) as call:
+    more = {"certificates": spec.certificates} if spec.certificates else {}
+    async with DRIVERS[spec.driver](spec.address, spec.callers, **more) as call:
         if spec.shape == "paced":
             shares = uids.shares(spec.callers)
             return await paced(call, shares, window, *span, spec.per_s)
@@ -68,9 +71,10 @@ async def _with_loop(spec: Spec, window: Window) -> dict[str, Any]:
         return await closed(call, uids.shares(spec.callers), window, *span)
 
 
-async def _served(address: str) -> None:
+async def _served(spec: Spec) -> None:
     """A server of ours that stood still has to renew its lease; wait until it has."""
-    async with AsyncClient(address, timeout=TIMEOUT_S) as client:
+    tls = shown(spec.certificates)
+    async with AsyncClient(spec.address, timeout=TIMEOUT_S, tls=tls) as client:
         await client.next_many([section * uids.SECTION_SIZE for section in uids.SECTIONS])
     await asyncio.sleep(CALM_S)
 

@@ -13,22 +13,36 @@ from typing import Any
 from processes.service import free_port
 from seqbench.peers import HOST, EtcdServer, One, on_loop
 from seqbench.processes import READY_S, Child, cores, on_core, says_ready, surroundings
+from seqctl import certs_folder
 
 SECTION_SIZE = 100_000
 
 
 class Embedded(One):
-    """`seqctl up` with its defaults: the whole uid space, one data directory."""
+    """`seqctl up` with its defaults: the whole uid space, one data directory.
 
-    def __init__(self, folder: Path, loop: str) -> None:
+    tls: callers have to show a certificate.
+    """
+
+    def __init__(self, folder: Path, loop: str, *, tls: bool = False) -> None:
         self._folder, self._loop = folder, loop
+        self.certificates = folder / "certificates" if tls else None
 
     def start(self) -> None:
         self.address = f"{HOST}:{free_port()}"
         data = self._folder / f"embedded-{self._loop}.data"
         command = [*on_loop(self._loop), "seqctl", "up", "--data", data, "--listen", self.address]
+        if self.certificates is not None:
+            command += _shown(self.certificates)
         self.child = Child(f"embedded-{self._loop}", self._folder, command, says_ready)
         self.child.start()
+
+
+def _shown(folder: Path) -> list[object]:
+    """Make certificates there; the options of a server that shows its own and asks for others'."""
+    certs_folder.init(folder)
+    pair = ["--cert-file", folder / "server.crt", "--key-file", folder / "server.key"]
+    return [*pair, "--trusted-ca-file", folder / "ca.crt", "--client-cert-auth"]
 
 
 class Cluster:
@@ -36,6 +50,8 @@ class Cluster:
 
     The arbiter goes where there is one node: once that has all sections, there is nothing to do.
     """
+
+    certificates: Path | None = None
 
     def __init__(self, folder: Path, nodes: int = 1, step: int | None = None) -> None:
         self._folder = folder / f"cluster-{nodes}"

@@ -21,6 +21,8 @@ class Peer(Protocol):
     """What a contestant runs."""
 
     address: str
+    certificates: Path | None
+    """Folder of `seqctl certs init`, whose allocator may call it over TLS; None: in the clear."""
 
     def start(self) -> None:
         """Serve at `address`. Raises Missing where this machine has not what it takes."""
@@ -42,6 +44,7 @@ class One:
 
     child: Child | None = None
     address = ""
+    certificates: Path | None = None
 
     @property
     def pids(self) -> Sequence[int]:

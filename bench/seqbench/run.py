@@ -130,6 +130,7 @@ class Run:
             seconds=self._seconds,
             pids=list(peer.pids),
             core=cores()[1],
+            certificates=str(peer.certificates or ""),
         )
 
     def _loaded(self, case: Case, contestant: Contestant, spec: Spec) -> dict[str, Any] | None:

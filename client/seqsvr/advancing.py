@@ -1,7 +1,9 @@
 """Raising uids to a floor: one attempt of it, a unary call for each batch to an owner.
 
 Nodes may take such calls at a port of their own. So owners are looked up in a table that is asked
-for as an operator's; a node that knows no second port answers with the same as everybody's.
+for as an operator's; a node that knows no second port answers with the same as everybody's. What
+such a port says of routes is of such ports, too, and none of a session's business: no more is taken
+of it than that there is something newer.
 
 Entries come back with the number at which their uid stands, or with a Failure; whether there is
 another attempt is decided by the client. An answer under a superseded epoch counts as none
@@ -27,6 +29,8 @@ from seqsvr.wire import reason_of, table_from_wire
 ATTEMPT_S = 2.5
 """Longer than a node waits for its replicas."""
 
+Learn = Callable[[alloc_pb2.RoutingTable], bool]
+
 CLOSED = Failure("CLOSED", "the client was closed")
 
 
@@ -35,13 +39,14 @@ class Advancing:
 
     def __init__(
         self,
-        learn: Callable[[alloc_pb2.RoutingTable], bool],
+        learn: Learn,
         candidates: Callable[[], Iterable[str]],
         credentials: Credentials,
     ) -> None:
         self._learn = learn
         self._credentials = credentials
         self._ports = Router()
+        self._newest = 0  # version of any table seen
         self._finder = RouteFinder(
             candidates,
             lambda: self._ports.version,
@@ -82,7 +87,7 @@ class Advancing:
 
     async def _locate(self, router: Router, deadline_s: float) -> Failure | None:
         """Have the table of ports be as new as the other one; an older one is better than none."""
-        if self._ports.version >= router.version:
+        if self._ports.version >= max(router.version, self._newest):
             return None
         in_time = await self._finder.ask(deadline_s)
         failure = self._finder.failure
@@ -93,13 +98,16 @@ class Advancing:
         return CLOSED if self._closed else failure or Failure("TIMEOUT", "no node answered in time")
 
     async def _ask(self, router: Router, owner: str, address: str, entries: list[Advance]) -> None:
-        """At `address`, a port of `owner`, by which name callers know it."""
-        await self._asked(router, address, entries)
+        """At `address`, a port of `owner`, by which name callers know it; "": nobody knows yet."""
+        learn = self._learn if address == owner else self._noted
+        await self._asked(router, address, entries, learn)
         for entry in entries:
             if entry.failure is not None:
                 entry.failure = replace(entry.failure, address=owner)
 
-    async def _asked(self, router: Router, address: str, entries: list[Advance]) -> None:
+    async def _asked(
+        self, router: Router, address: str, entries: list[Advance], learn: Learn
+    ) -> None:
         request = alloc_pb2.AdvanceSeqRequest(
             uids=[entry.uid for entry in entries],
             at_least=[entry.at_least for entry in entries],
@@ -117,7 +125,7 @@ class Advancing:
                 advance = alloc_stub(channel).AdvanceSeq
                 answer = await advance(request, timeout=timeout_s, metadata=metadata)
         except grpc.RpcError as error:
-            self._failed(entries, *self._breakage(address, error))
+            self._failed(entries, *_breakage(address, error, learn))
         except asyncio.CancelledError:
             # grpc raises this too where the *server* says CANCELLED.
             task = asyncio.current_task()
@@ -125,7 +133,7 @@ class Advancing:
                 raise
             self._failed(entries, lost(address, "the call was cancelled"), False)
         else:
-            self._settle(router, address, entries, answer)
+            self._settle(router, address, entries, answer, learn)
 
     def _settle(
         self,
@@ -133,13 +141,14 @@ class Advancing:
         address: str,
         entries: list[Advance],
         answer: alloc_pb2.AdvanceSeqResponse | None,
+        learn: Learn,
     ) -> None:
         epochs = list(answer.epochs) if answer is not None else []
         if answer is None or len(answer.seqs) != len(entries) or len(epochs) > len(entries):
             text = f"{address}: an answer does not fit its request"
             self._failed(entries, refused("INTERNAL", text, address), True)
             return
-        foreign = self._install(address, answer.table) if answer.HasField("table") else None
+        foreign = _install(address, answer.table, learn) if answer.HasField("table") else None
         if foreign is not None:
             self._failed(entries, foreign, True)
             return
@@ -170,28 +179,41 @@ class Advancing:
             entry.failure = failure
             entry.doubt -= answered
 
-    def _breakage(self, address: str, error: grpc.RpcError) -> tuple[Failure, bool]:
-        """Why a call failed, and whether that was its server's word."""
-        reason, table = reason_of(error)
-        foreign = self._install(address, table) if table is not None else None
-        if foreign is not None:
-            return foreign, True
-        text, denied = details_of(error), denial(error)
-        if reason in TABLE or denied is not None:
-            return refused(denied or reason or "", text, address), True
-        code = error.code() if isinstance(error, grpc.aio.AioRpcError) else None
-        if code is grpc.StatusCode.UNIMPLEMENTED:
-            return lost(address, "a node of a version that cannot advance"), True
-        return lost(address, text or "the call failed"), False
+    def _noted(self, table: alloc_pb2.RoutingTable) -> bool:
+        """What there is to learn from a table that is only of ports. Raises ForeignCluster."""
+        held = self._ports.table
+        if held is not None and table.cluster != held.cluster:
+            raise ForeignCluster(
+                f"table of cluster {table.cluster!r} offered to a client of another"
+            )
+        newer = table.version > self._newest
+        self._newest = max(table.version, self._newest)
+        return newer
 
-    def _install(self, address: str, table: alloc_pb2.RoutingTable) -> Failure | None:
-        try:
-            self._learn(table)
-        except ForeignCluster as error:
-            return Failure("FOREIGN_CLUSTER", f"{address}: {error}", address)
-        except ValueError as error:
-            return refused("INTERNAL", f"{address}: {error}", address)
-        return None
+
+def _breakage(address: str, error: grpc.RpcError, learn: Learn) -> tuple[Failure, bool]:
+    """Why a call failed, and whether that was its server's word."""
+    reason, table = reason_of(error)
+    foreign = _install(address, table, learn) if table is not None else None
+    if foreign is not None:
+        return foreign, True
+    text, denied = details_of(error), denial(error)
+    if reason in TABLE or denied is not None:
+        return refused(denied or reason or "", text, address), True
+    code = error.code() if isinstance(error, grpc.aio.AioRpcError) else None
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return lost(address, "a node of a version that cannot advance"), True
+    return lost(address, text or "the call failed"), False
+
+
+def _install(address: str, table: alloc_pb2.RoutingTable, learn: Learn) -> Failure | None:
+    try:
+        learn(table)
+    except ForeignCluster as error:
+        return Failure("FOREIGN_CLUSTER", f"{address}: {error}", address)
+    except ValueError as error:
+        return refused("INTERNAL", f"{address}: {error}", address)
+    return None
 
 
 def _batches(
@@ -204,7 +226,7 @@ def _batches(
         if address is None:
             entry.failure = refused("NOT_OWNER", f"section {entry.section} has no owner", "")
         else:
-            owner = router.owner(entry.section) or address
+            owner = router.owner(entry.section) or ""
             groups.setdefault((owner, address), []).append(entry)
     return [
         (owner, address, group[at : at + MAX_BATCH])

@@ -9,6 +9,8 @@ from seqsvr.credentials import Credentials
 from seqsvr.v1 import alloc_pb2, alloc_pb2_grpc
 
 WHY_S = 0.5
+_HUNG_UP = ("Socket closed", "reset by peer")
+"""How the other end of a handshake leaves it: whoever it refuses is not told why."""
 
 _OPTIONS: list[tuple[str, int]] = [
     # A node that restarts on its address should be found again at once: the pause between two
@@ -61,8 +63,16 @@ async def why_not_ready(channel: grpc.aio.Channel, credentials: Credentials) -> 
         metadata = credentials.metadata()
         await alloc_stub(channel).GetRoute(request, timeout=WHY_S, metadata=metadata)
     except grpc.RpcError as error:
-        return details_of(error) or "cannot connect"
+        return explained(details_of(error), credentials) or "cannot connect"
     return "cannot connect"
+
+
+def explained(text: str, credentials: Credentials) -> str:
+    """The text of a failed call, and what may be behind it where grpc knows only half of it."""
+    if not text.startswith("failed to connect") or not any(end in text for end in _HUNG_UP):
+        return text
+    asked = "does it serve TLS" if credentials.tls is None else "does it accept our certificate"
+    return f"{text} ({asked}?)"
 
 
 def details_of(error: grpc.RpcError) -> str:

@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from seqsvr.calls import Failure, refused
-from seqsvr.channels import alloc_stub, details_of, open_channel
+from seqsvr.channels import alloc_stub, details_of, explained, open_channel
 from seqsvr.credentials import Credentials
 from seqsvr.errors import DENIALS, TABLE, denial
 from seqsvr.pause import Pause
@@ -83,6 +83,7 @@ class RouteFinder:
         before = self._version()
         try:
             await asyncio.sleep(self._not_before_s - loop.time())
+            self._credentials.look()
             self.failure = await self._ask_around()
         finally:
             fresh = self._version() > before
@@ -152,7 +153,7 @@ class RouteFinder:
     def _refusal(self, error: grpc.RpcError, address: str) -> Failure:
         """Another node may well answer, so no refusal of a single one is final."""
         reason, _ = reason_of(error)
-        text, denied = details_of(error), denial(error)
+        text, denied = explained(details_of(error), self._credentials), denial(error)
         if denied is not None:
             return refused(denied, f"{address}: {text}", address)
         if reason in TABLE and TABLE[reason].retry:

@@ -1,10 +1,11 @@
 """The way to one address, through every rotation of the certificates that it is opened with."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
+import grpc
 import grpc.aio
 
 from seqsvr.credentials import Credentials, Metadata
@@ -15,8 +16,10 @@ S = TypeVar("S")
 class Link(Generic[S]):
     """A channel, opened when first lent, and what `make` builds on it, such as a stub.
 
-    When a new generation of the credentials has begun, what is lent next is on a new channel. The
-    old one is closed once all that was lent of it has been given back, so nothing in flight fails.
+    When a new generation of the credentials has begun, another channel is opened, and lent as soon
+    as it is connected: the other end may read its own new files a little later, and until then it
+    may refuse ours. The old channel is closed once all that was lent of it has been given back, so
+    nothing in flight fails.
     """
 
     def __init__(
@@ -31,8 +34,10 @@ class Link(Generic[S]):
         self._options = options
         self._make = make
         self._line: _Line[S] | None = None
+        self._coming: _Line[S] | None = None
+        self._connecting: asyncio.Task[None] | None = None
         self._draining: set[_Line[S]] = set()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def call(
@@ -49,8 +54,10 @@ class Link(Generic[S]):
         if self._closed:
             raise grpc.aio.UsageError("the channel is closed")
         line = self._line
-        if line is None or line.generation != self.credentials.generation:
-            line = self._opened()
+        if line is None:
+            line = self._line = self._opened()
+        elif line.generation != self.credentials.generation:
+            line = self._renewed(line)
         line.users += 1
         try:
             yield line.stub
@@ -62,26 +69,60 @@ class Link(Generic[S]):
     async def aclose(self) -> None:
         """Close every channel; calls in flight fail."""
         self._closed = True
-        lines = [*self._draining, *([] if self._line is None else [self._line])]
+        if self._connecting is not None:
+            self._connecting.cancel()
+        lines = [*self._draining, self._line, self._coming]
         self._draining.clear()
-        self._line = None
-        await asyncio.gather(*(line.channel.close() for line in lines), *self._closing)
+        closing = [line.channel.close() for line in lines if line is not None]
+        await asyncio.gather(*closing, *self._tasks, return_exceptions=True)
 
     def _opened(self) -> "_Line[S]":
-        old, generation = self._line, self.credentials.generation
+        generation = self.credentials.generation
         channel = self.credentials.channel(self.address, self._options)
-        self._line = _Line(channel, self._make(channel), generation)
+        return _Line(channel, self._make(channel), generation)
+
+    def _renewed(self, line: "_Line[S]") -> "_Line[S]":
+        """What to lend while `line` is of an old generation."""
+        coming = self._coming
+        if coming is None or coming.generation != self.credentials.generation:
+            self._give_up()
+            coming = self._coming = self._opened()
+            self._connecting = self._spawn(self._connect(coming))
+        if line.channel.get_state() is grpc.ChannelConnectivity.READY:
+            return line
+        # It would have to connect as well, and with what may be worth nothing any more.
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self._take(coming)
+        return coming
+
+    async def _connect(self, coming: "_Line[S]") -> None:
+        await coming.channel.channel_ready()
+        if self._coming is coming:
+            self._take(coming)
+
+    def _take(self, coming: "_Line[S]") -> None:
+        old, self._line, self._coming = self._line, coming, None
         if old is not None:
             self._draining.add(old)
             if not old.users:
                 self._close(old)
-        return self._line
+
+    def _give_up(self) -> None:
+        """One more generation has begun before the last one was connected."""
+        if self._coming is not None and self._connecting is not None:
+            self._connecting.cancel()
+            self._close(self._coming)
 
     def _close(self, line: "_Line[S]") -> None:
         self._draining.discard(line)
-        task = asyncio.create_task(line.channel.close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._spawn(line.channel.close())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
 
 class _Line(Generic[S]):

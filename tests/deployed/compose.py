@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deployed.described import Described, Probe, seconds
+from deployed.described import Described, Probe, asked, seconds
 from deployed.tools import composed
 
 
@@ -27,7 +27,4 @@ def _one(name: str, service: Any) -> Described:
 def _probes(test: list[str]) -> tuple[Probe, ...]:
     if test[1:2] == ["etcdctl"]:
         return (Probe(2379, "", alive=False),)  # etcd, too, has the health service of gRPC
-    if test[:3] != ["CMD", "seqctl", "health"]:
-        return ()
-    service = test[5] if test[4:5] == ["--service"] else ""
-    return (Probe(int(test[3].rpartition(":")[2]), service, alive=False),)
+    return (asked(test[1:], alive=False),) if test[1:3] == ["seqctl", "health"] else ()

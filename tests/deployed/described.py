@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 ANY, OWN = "0.0.0.0", "127.0.0.1"
 STATE = "/var/lib/"
+CERTS = "/etc/seqsvr/certs"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,13 @@ def seconds(text: str | int) -> float:
     parts = re.findall(r"([\d.]+)(h|min|m|s|)", str(text))
     unit = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0, "": 1.0}
     return sum(float(number) * unit[name] for number, name in parts)
+
+
+def asked(command: Sequence[str], *, alive: bool) -> Probe:
+    """By `seqctl health HOST:PORT [--service NAME]`."""
+    assert command[:2] == ["seqctl", "health"], command
+    service = command[4] if command[3:4] == ["--service"] else ""
+    return Probe(int(command[2].rpartition(":")[2]), service, alive)
 
 
 def of_program(described: Sequence[Described], program: str) -> list[Described]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from deployed.described import Described, Probe
+from deployed.described import Described, asked
 from deployed.tools import manifests
 
 WORKLOADS = ("StatefulSet", "Deployment", "Job")
@@ -28,7 +28,8 @@ def _pod(workload: Any, name: str, maps: Mapping[str, Mapping[str, str]]) -> Des
     namespace = workload["metadata"]["namespace"]
     fields = {"metadata.name": name, "metadata.namespace": namespace}
     own = {
-        e["name"]: fields[e["valueFrom"]["fieldRef"]["fieldPath"]] for e in container.get("env", ())
+        e["name"]: e["value"] if "value" in e else fields[e["valueFrom"]["fieldRef"]["fieldPath"]]
+        for e in container.get("env", ())
     }
     environ: dict[str, str] = {}
     for source in container.get("envFrom", ()):
@@ -46,11 +47,23 @@ def _pod(workload: Any, name: str, maps: Mapping[str, Mapping[str, str]]) -> Des
         stop_s=spec.get("terminationGracePeriodSeconds", 30),
         before_stop_s=float(before[1]) if before else 0.0,
         probes=tuple(
-            Probe(found["grpc"]["port"], found["grpc"].get("service", ""), kind == "livenessProbe")
+            asked(found["exec"]["command"], alive=kind == "livenessProbe")
             for kind in ("livenessProbe", "readinessProbe")
             if (found := container.get(kind))
         ),
     )
+
+
+def mounted(pod: Any) -> dict[str, str]:
+    """Path in the container -> key of which Secret, of a pod's specification."""
+    (container,) = pod["containers"]
+    at = {one["name"]: one["mountPath"] for one in container.get("volumeMounts", ())}
+    return {
+        f"{at[volume['name']]}/{item['path']}": f"{source['secret']['name']}/{item['key']}"
+        for volume in pod["volumes"]
+        for source in volume.get("projected", {}).get("sources", ())
+        for item in source["secret"]["items"]
+    }
 
 
 def _expanded(text: str, environ: Mapping[str, str]) -> str:

@@ -7,14 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from deployed.described import Described, Probe, substituted
-from etcd_servers import etcd_binary
+from deployed.described import CERTS, Described, Probe, substituted
+from etcd_servers import Certificates, etcd_binary
 from processes import ROOT, environment
 
 READY_S = 90.0
@@ -24,22 +24,28 @@ SMALL = {"SEQSVR_SECTION_SIZE": "1000", "SEQSVR_UID_LIMIT": "30000", "SEQSVR_MAP
 
 
 class Standing:
-    """Starts and stops what is described. known: host -> address of whoever is there already."""
+    """Starts and stops what is described, with certificates of its own."""
 
-    def __init__(
-        self, folder: Path, described: Sequence[Described], known: Iterable[tuple[str, str]] = ()
-    ) -> None:
+    def __init__(self, folder: Path, described: Sequence[Described]) -> None:
         self._folder = folder
         net = f"127.{random.randrange(16, 240)}.{random.randrange(1, 250)}"
         self.own = {one.name: f"{net}.{index + 1}" for index, one in enumerate(described)}
         self._addresses = {host: self.own[one.name] for one in described for host in one.hosts}
-        self._known = dict(known)
+        self._known: dict[str, str] = {}
+        self.certificates = Certificates(folder / "certs", list(self.own.values()))
+        # In Kubernetes etcd may have an authority of its own.
+        (folder / "certs" / "etcd-ca.crt").write_bytes(self.certificates.ca.read_bytes())
         self._running: dict[str, tuple[Described, subprocess.Popen[bytes]]] = {}
+
+    def know(self, host: str, address: str) -> None:
+        """Of somebody who is there already."""
+        self._known[host] = address
 
     def text(self, text: str, of: Described | None = None) -> str:
         """With the addresses and directories that stand for those described."""
         folder, own = self._folder / (of.name if of else ""), self.own[of.name] if of else ""
         text = substituted(text, own, self._addresses, str(folder))
+        text = text.replace(CERTS, str(self.certificates.folder))
         for host, address in self._known.items():
             text = text.replace(host, address)
         return text
@@ -58,7 +64,11 @@ class Standing:
 
     def serving(self, one: Described, probe: Probe) -> bool:
         """What a health check would find."""
-        with grpc.insecure_channel(f"{self.own[one.name]}:{probe.port}") as channel:
+        held = self.certificates.folder
+        name = "etcd" if one.program == "etcd" else "operator"
+        files = (held / file for file in ("ca.crt", f"{name}.key", f"{name}.crt"))
+        shown = grpc.ssl_channel_credentials(*(file.read_bytes() for file in files))
+        with grpc.secure_channel(f"{self.own[one.name]}:{probe.port}", shown) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             try:
                 request = health_pb2.HealthCheckRequest(service=probe.service)

@@ -30,8 +30,7 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
     script: called for each session request with it and a function that sends an answer. route:
     "table", "hang", or the reason of a refusal. attach: add the table to answers to requests of
     another version, as a real node does. admin_table: for those who ask for it, if there is one.
-    security: None for connections in the clear. denies: a status that ends every call as it comes,
-    and the word with which it does.
+    security: None for connections in the clear. denies: a status that ends every call as it comes.
     """
 
     def __init__(
@@ -44,7 +43,9 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
         self.script: Script = script or self.answer
         self.security = security
         self.denies: grpc.StatusCode | None = None
-        self.tokens: list[str] = []  # of all calls and streams, in order of arrival
+        # Of all calls and streams, in order of arrival: tokens, and names in client certificates.
+        self.tokens: list[str] = []
+        self.callers: list[str] = []
         self.admin_table: alloc_pb2.RoutingTable | None = None
         self.route = route
         self.attach = True
@@ -72,6 +73,7 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
         """Listen: on the same port as before, if there was one."""
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         alloc_pb2_grpc.add_AllocServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
+        self.add_others(self._server)
         wanted = self.address or "127.0.0.1:0"
         if self.security is None:
             port = self._server.add_insecure_port(wanted)
@@ -79,6 +81,9 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
             port = self._server.add_secure_port(wanted, self.security)
         self.address = self.address or f"127.0.0.1:{port}"
         await self._server.start()
+
+    def add_others(self, server: grpc.aio.Server) -> None:
+        """For those who want more services on it."""
 
     async def stop(self) -> None:
         """Break every stream and stop listening. Numbers and requests stay."""
@@ -150,6 +155,8 @@ class FakeAlloc(alloc_pb2_grpc.AllocServicer):
     async def _admit(self, context: Any) -> None:
         told = dict(context.invocation_metadata() or ())
         self.tokens.append(told.get("authorization", ""))
+        names = context.auth_context().get("x509_common_name", [b""])
+        self.callers.append(names[0].decode())
         if self.denies is not None:
             await context.abort(self.denies, "by script")
 

@@ -172,7 +172,7 @@ async def _advanced(answer: Any) -> None:
     client = AsyncClient(_WHERE)
     client._learn(_table())
     entries = [Advance(uid, 5, MAX_JUMP, 1e9) for uid in (1, 2)]
-    client._advancing._settle(client._router, _WHERE, entries, answer)
+    client._advancing._settle(client._router, _WHERE, entries, answer, client._learn)
     for entry in entries:
         assert entry.failure is not None or (entry.seq or 0) >= entry.at_least
     await client.aclose()

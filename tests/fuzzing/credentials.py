@@ -16,6 +16,7 @@ from seqsvr.credentials import Credentials
 from seqsvr.tls import Tls
 from svrprocess import rights
 from svrprocess.certificates import Certificate
+from svrprocess.failures import WrongUsage
 from svrprocess.identities import MAX_NAME, Identities, Identity, shown
 from svrprocess.roles import Caller, Role
 from svrprocess.secret_files import read_secret
@@ -52,7 +53,7 @@ def auth(data: bytes) -> None:
     path.write_bytes(data)
     try:
         found = rights.read(str(path))
-    except rights.AuthFileError as error:
+    except WrongUsage as error:
         assert len(str(error)) < 10_000
         return
     for name, caller in found.callers.items():

@@ -24,15 +24,21 @@ class Caller:
         self.results += 1
 
 
+def opened() -> Outbox:
+    return Outbox("node:1", max_in_flight=2, max_queue=20, gather=3)
+
+
 class OutboxMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.outbox = Outbox("node:1", max_in_flight=2, max_queue=20, gather=3)
+        self.outbox = opened()
+        self.before: list[Outbox] = []  # whose place it took
         self.now_s = 0.0
         self.uid = 0
         self.entries: list[tuple[Entry, Caller]] = []
         self.bulks: list[tuple[Bulk, Caller]] = []
-        self.flying: list[tuple[Batch, dict[int, int]]] = []  # with index -> uid not answered
+        # With the outbox that sent it, and index -> uid not answered.
+        self.flying: list[tuple[Outbox, Batch, dict[int, int]]] = []
 
     @rule(op=st.sampled_from(Op), patience_s=st.floats(0.001, 0.1))
     def call(self, op: Op, patience_s: float) -> None:
@@ -60,12 +66,21 @@ class OutboxMachine(RuleBasedStateMachine):
             uids = dict(enumerate(batch.uids()))
             assert len(uids) == batch.size
             assert all(not entry.waiter.done() for entry in batch.entries if entry is not None)
-            self.flying.append((batch, uids))
+            self.flying.append((self.outbox, batch, uids))
+
+    @rule()
+    def succeed(self) -> None:
+        """What was not sent goes on elsewhere; what was sent ends here."""
+        before, self.outbox = self.outbox, opened()
+        self.outbox.inherit(before)
+        assert before.take(self.now_s) is None
+        assert before.in_flight == 0 or not before.idle
+        self.before = [one for one in [*self.before, before] if not one.idle]
 
     @precondition(lambda self: self.flying)
     @rule(data=st.data())
     def answer(self, data: st.DataObject) -> None:
-        batch, left = data.draw(st.sampled_from(self.flying))
+        outbox, batch, left = data.draw(st.sampled_from(self.flying))
         everything = len(left) == batch.size and data.draw(st.booleans())
         choice = st.lists(st.sampled_from(sorted(left)), min_size=1, unique=True)
         indexes = sorted(left) if everything else data.draw(choice)
@@ -74,7 +89,7 @@ class OutboxMachine(RuleBasedStateMachine):
         for index in indexes:
             del left[index]
         if not left:
-            self.flying.remove((batch, left))
+            self.flying.remove((outbox, batch, left))
         answer = Answer(
             batch.id,
             indexes=() if everything else indexes,
@@ -85,7 +100,7 @@ class OutboxMachine(RuleBasedStateMachine):
             failures={i: refused("ACQUIRING", "", "node:1") for i in failing},
         )
         stale = data.draw(st.sampled_from([None, None, None, *range(SECTIONS)]))
-        self.outbox.settle(answer, lambda section, epoch: section != stale)
+        outbox.settle(answer, lambda section, epoch: section != stale)
 
     @precondition(lambda self: self.entries or self.bulks)
     @rule(data=st.data())
@@ -94,12 +109,14 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(section=st.integers(0, SECTIONS - 1), silent=st.booleans())
     def move(self, section: int, silent: bool) -> None:
-        self.outbox.evict(lambda moved: moved == section, in_flight=silent)
+        for outbox in [self.outbox, *self.before]:
+            outbox.evict(lambda moved: moved == section, in_flight=silent)
 
     @rule(seconds=st.floats(0.001, 0.05))
     def sweep(self, seconds: float) -> None:
         self.now_s += seconds
-        self.outbox.sweep(self.now_s)
+        for outbox in [self.outbox, *self.before]:
+            outbox.sweep(self.now_s)
         for entry, caller in self.entries:
             assert caller.done() or entry.deadline_s > self.now_s
         for bulk, caller in self.bulks:
@@ -107,9 +124,10 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule()
     def break_stream(self) -> None:
-        self.outbox.fail_all(lost("node:1", "broke"))
+        for outbox in [self.outbox, *self.before]:
+            outbox.fail_all(lost("node:1", "broke"))
+            assert outbox.idle
         self.flying.clear()
-        assert self.outbox.idle
         assert all(caller.done() for _, caller in [*self.entries, *self.bulks])
 
     @invariant()
@@ -140,7 +158,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @invariant()
     def whoever_still_waits_is_still_in_the_outbox(self) -> None:
         waiting = sum(not caller.done() for _, caller in [*self.entries, *self.bulks])
-        assert waiting == 0 or not self.outbox.idle
+        assert waiting == 0 or not all(one.idle for one in [self.outbox, *self.before])
 
 
 TestOutbox = OutboxMachine.TestCase

@@ -18,50 +18,62 @@ from processes import seqctl
 WAIT_S = 60.0
 
 
-@pytest.fixture
-def etcd(tmp_path: Path) -> Iterator[EtcdServers]:
-    """One for descriptions that leave etcd to others."""
-    with EtcdServers(tmp_path / "etcd", fsync=False) as servers:
-        yield servers
+class Stand:
+    """Whatever a test stands up, and takes down."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: list[Standing] = []
+        self._etcd: EtcdServers | None = None
+
+    def alone(self, described: Sequence[Described]) -> Standing:
+        self._made.append(Standing(self._folder / "standing", described))
+        return self._made[-1]
+
+    def beside_etcd(
+        self, described: Sequence[Described], endpoints: str
+    ) -> tuple[Standing, EtcdServers]:
+        """For descriptions that leave etcd to others, and call it `endpoints`."""
+        standing = self.alone(described)
+        folder, shown = self._folder / "etcd", standing.certificates
+        self._etcd = EtcdServers(folder, fsync=False, certificates=shown).start()
+        standing.know(endpoints, ",".join(self._etcd.endpoints))
+        return standing, self._etcd
+
+    def close(self) -> None:
+        for one in self._made:
+            one.close()
+        if self._etcd is not None:
+            self._etcd.close()
 
 
 @pytest.fixture
-def stand(tmp_path: Path) -> Iterator[Callable[..., Standing]]:
-    made: list[Standing] = []
-
-    def start(*arguments: object) -> Standing:
-        made.append(Standing(tmp_path / "standing", *arguments))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.close()
+def stand(tmp_path: Path) -> Iterator[Stand]:
+    made = Stand(tmp_path)
+    yield made
+    made.close()
 
 
-def test_the_units_of_systemd_serve_and_stop_as_they_say(
-    stand: Callable[..., Standing], etcd: EtcdServers
-) -> None:
+def test_the_units_of_systemd_serve_and_stop_as_they_say(stand: Stand) -> None:
     described = systemd.described()
     endpoints = described[-1].environ["SEQSVR_ETCD"]
-    standing = stand(described, [(endpoints, ",".join(etcd.endpoints))])
+    standing, _ = stand.beside_etcd(described, endpoints)
     serves_and_stops(standing, described, endpoints, init_of_readme())
 
 
-def test_the_compose_file_serves_and_stops_as_it_says(stand: Callable[..., Standing]) -> None:
+def test_the_compose_file_serves_and_stops_as_it_says(stand: Stand) -> None:
     described = compose.described()
-    standing = stand(described)
+    standing = stand.alone(described)
     standing.start(*of_program(described, "etcd"))
-    (init,) = of_program(described, "seqctl")
+    (init,) = (one for one in of_program(described, "seqctl") if one.name == "init")
     serves_and_stops(standing, described, init.environ["SEQSVR_ETCD"], init.argv)
 
 
-def test_the_manifests_serve_and_stop_as_they_say_and_outlive_etcd(
-    stand: Callable[..., Standing], etcd: EtcdServers
-) -> None:
+def test_the_manifests_serve_and_stop_as_they_say_and_outlive_etcd(stand: Stand) -> None:
     described = kubernetes.described("first-start")
     (init,) = of_program(described, "seqctl")
     endpoints = init.environ["SEQSVR_ETCD"]
-    standing = stand(described, [(endpoints, ",".join(etcd.endpoints))])
+    standing, etcd = stand.beside_etcd(described, endpoints)
 
     def without_etcd() -> None:
         etcd.kill()
@@ -91,20 +103,33 @@ def serves_and_stops(
     stores, arbiters, nodes = (
         of_program(described, name) for name in ("storesvr", "arbitersvr", "allocsvr")
     )
-    map_of = ("--etcd", standing.text(endpoints))
+    of_etcd, us, callers = (shown(standing, name) for name in ("etcd", "operator", "allocator"))
+    map_of = ("--etcd", standing.text(endpoints), *options("etcd-", of_etcd), *options("", us))
     made_by_hand = [with_create(one) for one in stores]
     standing.start(*made_by_hand)
     done = seqctl(*(standing.text(argument) for argument in init), *map_of)
     assert done.returncode == 0, done.stderr
     standing.start(*arbiters, *nodes)
     until(lambda: serving_sections(map_of) == 30, "all sections are served")
-    with seqsvr.Client([f"{standing.own[node.name]}:7420" for node in nodes]) as client:
+    addresses = [f"{standing.own[node.name]}:7420" for node in nodes]
+    with seqsvr.Client(addresses, tls=seqsvr.Tls(*callers)) as client:
         taken = [client.next(uid, timeout=20) for uid in (7, 7, 29_999)]
         assert taken == [1, 2, 1], "through the addresses that the nodes advertise"
         meanwhile()
         assert client.next(7, timeout=20) == 3
     for group in (nodes, arbiters, stores):
         standing.stop(*group)
+
+
+def shown(standing: Standing, name: str) -> list[str]:
+    """What `name` shows and trusts: authority, certificate, key."""
+    folder = standing.certificates.folder
+    return [str(folder / file) for file in ("ca.crt", f"{name}.crt", f"{name}.key")]
+
+
+def options(prefix: str, files: Sequence[str]) -> list[str]:
+    flags = (f"--{prefix}{name}" for name in ("ca", "cert", "key"))
+    return [part for pair in zip(flags, files, strict=True) for part in pair]
 
 
 def with_create(one: Described) -> Described:

@@ -1,0 +1,180 @@
+"""Every attack against `seqctl up`, with many connections: what it costs those who mean well.
+
+    PYTHONPATH=tests python -m hostile.figures --connections 10000 --seconds 15 --data DIR
+
+An honest client takes a number every 10 ms, before and meanwhile; another one connects anew in the
+midst of it. Prints a table in Markdown. Loopback only.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import seqsvr
+from hostile.attacks import ATTACKS
+from processes import ROOT, Service, environment, seqctl
+
+PACE_S = 0.01
+SETTLE_S = 3.0
+MB = 2**20
+COLUMNS = (
+    *("attack", "connections", "p50 ms", "p99 ms", "newcomer s", "failed"),
+    *("RSS MB", "fds", "closed", "frames"),
+)
+
+
+class Honest:
+    """Calls at a steady pace, from a thread of its own. times_s: of each, by phase; failed: why
+    those of the last phase did.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self.times_s: list[list[float]] = []
+        self.failed: list[str] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._call)
+
+    def __enter__(self) -> "Honest":
+        self.next_phase()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def next_phase(self) -> None:
+        self.times_s.append([])
+        self.failed = []
+
+    def _call(self) -> None:
+        with seqsvr.Client(self._address) as client:
+            client.next(1, timeout=30)
+            while not self._ended.wait(PACE_S):
+                phase, began_s = self.times_s[-1], time.monotonic()
+                try:
+                    client.next(1, timeout=10)
+                except seqsvr.SeqError as error:
+                    self.failed.append(repr(error))
+                phase.append(time.monotonic() - began_s)
+
+    def quantiles_ms(self, share: float) -> list[float]:
+        """Phase by phase."""
+        ordered = [sorted(phase) for phase in self.times_s]
+        return [1000 * times[int(share * (len(times) - 1))] for times in ordered]
+
+
+@dataclass
+class Seen:
+    """What an attack did. Sizes in bytes, times in seconds; before, during and after."""
+
+    honest: Honest
+    newcomer_s: float
+    rss: Sequence[int]
+    descriptors: Sequence[int]
+    attacker: dict[str, int]
+
+
+def attacked(service: Service, name: str, connections: int, seconds: float, *more: str) -> Seen:
+    """One attack on a service that runs, and what it was like before, during and after.
+
+    more: arguments of the attacker.
+    """
+    with Honest(service.address) as honest:
+        time.sleep(seconds / 2)
+        sizes, opened = [service.rss_bytes()], [service.descriptors()]
+        process = start_attack(service.address, name, connections, seconds, *more)
+        wait_for(process)
+        honest.next_phase()
+        newcomer_s = _newcomer(service.address)
+        most, descriptors = 0, 0
+        while process.poll() is None:
+            most = max(most, service.rss_bytes())
+            descriptors = max(descriptors, service.descriptors())
+            time.sleep(0.1)
+        attacker = attacker_says(process)
+    time.sleep(SETTLE_S)
+    sizes += [most, service.rss_bytes()]
+    opened += [descriptors, service.descriptors()]
+    return Seen(honest, newcomer_s, sizes, opened, attacker)
+
+
+def start_attack(
+    address: str, name: str, connections: int, seconds: float, *more: str
+) -> "subprocess.Popen[str]":
+    """A process that attacks, in time."""
+    command = [sys.executable, "-m", "hostile.program", "--addr", address, "--attack", name]
+    command += ["--connections", str(connections), "--seconds", str(seconds), *more]
+    environ = {**environment(), "PYTHONPATH": str(ROOT / "tests")}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, env=environ, cwd=ROOT, text=True)
+
+
+def wait_for(process: "subprocess.Popen[str]") -> None:
+    """Until all its connections stand, or were refused."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+
+def attacker_says(process: "subprocess.Popen[str]") -> dict[str, int]:
+    """What it came to, once it has ended."""
+    said, _ = process.communicate(timeout=120)
+    found: dict[str, int] = json.loads(said.splitlines()[-1])
+    return found
+
+
+def _newcomer(address: str) -> float:
+    """Seconds that a new process takes to get a number, about 0.7 of them to start at all."""
+    began_s = time.monotonic()
+    done = seqctl("next", "2", "--addr", address, "--timeout", "30")
+    assert done.returncode == 0, done.stderr
+    return time.monotonic() - began_s
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--connections", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--only", choices=ATTACKS, action="append")
+    args = parser.parse_args()
+    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
+    for name in args.only or ATTACKS:
+        service = Service(args.data / name)
+        try:
+            service.start()
+            many = max(1, args.connections // 100) if ATTACKS[name].few else args.connections
+            seen = attacked(service, name, many, args.seconds)
+            print(_row(name, seen), flush=True)
+        finally:
+            service.kill()
+    return 0
+
+
+def _row(name: str, seen: Seen) -> str:
+    cells = (
+        name,
+        seen.attacker["most_open"],
+        *(_arrows(seen.honest.quantiles_ms(share), "{:.1f}") for share in (0.5, 0.99)),
+        f"{seen.newcomer_s:.1f}",
+        len(seen.honest.failed),
+        _arrows([size / MB for size in seen.rss], "{:.0f}"),
+        _arrows(seen.descriptors, "{}"),
+        seen.attacker["closed"],
+        seen.attacker["frames"],
+    )
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _arrows(values: Sequence[float], shown: str) -> str:
+    return " -> ".join(map(shown.format, values))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
