@@ -58,6 +58,10 @@ REGRESSIONS: dict[str, list[bytes]] = {
     "stored.map": [b"\1[]", b'\1{"entries":{"k":[1]}}', b'\1{"entries":{},"revision":"x"}'],
     # What is no text for protobuf: every answer with a table failed.
     "documents.map": [_with_address("\ud800:1"), _with_address("a\nb:1"), _with_address("h:1")],
+    "documents.orders": [
+        json.dumps({"format": 1, "set": "s", "drained": [{"address": one}], "pins": []}).encode()
+        for one in ("a b", "\x1b[2J", "\ud800", "x" * 999)
+    ],
     # Numbers that no sequence has, answers below the floor or about entries that were not asked.
     "answers.session": [
         _session(id=1, next=pb.BatchGetSeqResponse(seqs=[1, 2, _TOO_MANY], epochs=[3])),
