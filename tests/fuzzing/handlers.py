@@ -17,8 +17,9 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from allocsvr.answering import Answering
+from allocsvr.limits import Limits
 from allocsvr.peers import Peers
-from allocsvr.service import SERVICE, AllocService, Limits
+from allocsvr.service import SERVICE, AllocService
 from cluster_in_a_box import open_box
 from fuzzing.loop import run_on_loop
 from fuzzing.mutate import absurd, seeded
@@ -63,6 +64,9 @@ class Call:
 
     def time_remaining(self) -> float:
         return 0.01
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:5"
 
     def invocation_metadata(self) -> tuple[Any, ...]:
         return ()
