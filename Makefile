@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run cluster test test-pure test-integration test-e2e test-operators check fix gen sim mutants model soak \
+.PHONY: run cluster test test-pure test-integration test-e2e test-operators check fix gen sim mutants model soak fuzz \
 	reshard bench clean venv
 .DELETE_ON_ERROR:
 
@@ -92,6 +92,14 @@ soak: REPORT ?=
 soak: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m real_cluster.soak --minutes $(MINUTES) \
 		$(SEED:%=--seed %) $(REPORT:%=--report %)
+
+# Bad input for whatever reads what others write: RUNS of it, all targets together (1000000: a long
+# night's worth) or TARGET's; ENGINE=atheris goes by coverage; REPLAY=FILE is one input again.
+fuzz: RUNS ?= 100000
+fuzz: ENGINE ?= random
+fuzz: $(STAMP)
+	PYTHONPATH=tests nice -n 19 $(BIN)/python -m fuzzing.runner --runs $(RUNS) --engine $(ENGINE) \
+		$(TARGET:%=--target %) $(SEED:%=--seed %) $(REPLAY:%=--replay %)
 
 # A Set split in two and merged back under load, over and over, with a kill -9 every KILL_S seconds
 # (none: no kills). PAUSES=yes: how long a section that moves is without an answer.

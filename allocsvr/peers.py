@@ -27,7 +27,7 @@ class Peers:
         request = pb.BatchGetSeqRequest(uids=uids, counts=counts, forwarded=True)
         method = partial(self._link(address).call, "BatchGetSeq", timeout=timeout_s)
         try:
-            return _answers(await call(method, request, address), len(uids))
+            return fitting(await call(method, request, address), len(uids))
         except RpcFailed as failed:
             return _failed(len(uids), failed)
 
@@ -43,8 +43,8 @@ class Peers:
             answers = _failed(len(uids), failed)
             answers.exact = [False] * len(uids)
             return answers
-        answers = _answers(response, len(uids))
-        answers.exact = list(response.exact)
+        answers = fitting(response, len(uids))
+        answers.exact = answers.exact or [False] * len(uids)
         return answers
 
     async def advance(
@@ -61,7 +61,7 @@ class Peers:
         )
         method = partial(self._link(address).call, "AdvanceSeq", timeout=timeout_s)
         try:
-            return _answers(await call(method, request, address), len(uids))
+            return fitting(await call(method, request, address), len(uids))
         except RpcFailed as failed:
             return _failed(len(uids), failed)
 
@@ -77,11 +77,18 @@ class Peers:
         return link
 
 
-def _answers(
+def fitting(
     response: pb.BatchGetSeqResponse | pb.BatchGetCurSeqResponse | pb.AdvanceSeqResponse, size: int
 ) -> Answers:
+    """The answer to `size` entries; what cannot be one fails each of them with INTERNAL."""
     answers = Answers(size)
+    exact = getattr(response, "exact", None)
+    fits = len(response.seqs) == size and (exact is None or len(exact) == size)
+    if not fits or any(error.index >= size for error in response.errors):
+        return _all_failed(answers, size, "INTERNAL")
     answers.seqs = list(response.seqs)
+    if exact is not None:
+        answers.exact = list(exact)
     epochs = list(response.epochs)
     answers.epochs = epochs if len(epochs) == size else (epochs[:1] or [0]) * size
     answers.failures = [(error.index, reason_name(error.reason)) for error in response.errors]
@@ -93,7 +100,10 @@ def _answers(
 
 def _failed(size: int, failed: RpcFailed) -> Answers:
     """The owner cannot be reached, or refuses: its section is on its way to another one."""
-    answers = Answers(size)
     shown = failed.reason if failed.reason in TABLE else "ACQUIRING"
-    answers.failures = [(index, shown) for index in range(size)]
+    return _all_failed(Answers(size), size, shown)
+
+
+def _all_failed(answers: Answers, size: int, reason: str) -> Answers:
+    answers.failures = [(index, reason) for index in range(size)]
     return answers

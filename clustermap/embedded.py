@@ -279,9 +279,20 @@ def _text(revision: int, entries: Entries) -> bytes:
 
 
 def _parse(body: bytes) -> tuple[int, Entries]:
-    content = json.loads(body)
-    entries = {
-        key: Versioned(value.encode("utf-8", "surrogateescape"), revision)
-        for key, (revision, value) in content["entries"].items()
-    }
-    return content["revision"], entries
+    try:
+        content = json.loads(body)
+        entries = {
+            key: Versioned(value.encode("utf-8", "surrogateescape"), _revision(revision))
+            for key, (revision, value) in content["entries"].items()
+        }
+        return _revision(content["revision"]), entries
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise MapCorrupt(
+            f"the map file's content is none: {type(error).__name__}: {error}"
+        ) from None
+
+
+def _revision(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is no revision")
+    return value

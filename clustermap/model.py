@@ -35,6 +35,7 @@ CLUSTER_KEY = "cluster"
 SETS_PREFIX = "sets/"
 ASSIGNMENTS_PREFIX = "assignments/"
 NODES_PREFIX = "nodes/"
+MAX_ADDRESS = 300  # characters: a name of 253, brackets, a port
 
 
 def set_key(name: str) -> str:
@@ -132,6 +133,7 @@ class Replica:
 
     def __post_init__(self) -> None:
         check_name("replica", self.name)
+        check_address(self.address)
         check_id("store_id", self.store_id)
 
     def fields(self) -> dict[str, object]:
@@ -273,6 +275,8 @@ class Owner:
 
     def __post_init__(self) -> None:
         check_id("incarnation", self.incarnation)
+        check_address(self.address)
+        check_address(self.peer_address)
 
     @property
     def reached(self) -> str:
@@ -309,6 +313,8 @@ class Assignment:
     def __post_init__(self) -> None:
         _check_range("assignment", self.first, self.last)
         check_id("incarnation", self.incarnation)
+        check_address(self.address)
+        check_address(self.peer_address)
         _check_epoch(self.epoch)
         if self.successor is not None and not self.leaving:
             raise ValueError(f"assignment {self.first}..{self.last} has a successor and stays")
@@ -471,6 +477,12 @@ def check_name(what: str, name: str) -> None:
         raise ValueError(f"name of a {what} must be 1..63 ASCII characters, not {name!r}")
     if not name[0].isalnum() or not name.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"name of a {what} must be letters, digits, - and _, not {name!r}")
+
+
+def check_address(address: str) -> None:
+    """Raises ValueError where it could be none, whoever resolves it; an empty one is nobody's."""
+    if len(address) > MAX_ADDRESS or not address.isprintable() or " " in address:
+        raise ValueError(f"no address: {address[:MAX_ADDRESS]!r}")
 
 
 def check_replicas(name: str, replicas: Sequence[Replica]) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from clustermap.documents import U64_MAX, Fields, decode, encode, hex64
-from clustermap.model import Owner, check_id, check_name, peer_field
+from clustermap.model import Owner, check_address, check_id, check_name, peer_field
 from clustermap.ranges import SECTION_MAX
 
 MAX_HOT = 64
@@ -72,6 +72,8 @@ class Node:
     def __post_init__(self) -> None:
         check_id("incarnation", self.incarnation)
         check_name("Set", self.set)
+        check_address(self.address)
+        check_address(self.peer_address)
 
     @property
     def owner(self) -> Owner:

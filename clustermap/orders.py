@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from clustermap.documents import Fields, decode, encode
-from clustermap.model import check_name
+from clustermap.model import check_address, check_name
 from clustermap.nodes import Node
 from clustermap.ranges import SECTION_MAX
 
@@ -37,6 +37,7 @@ class Pin:
             raise ValueError(f"pin: {self.first}..{self.last} is no range of sections")
         if not self.address:
             raise ValueError("a pin needs the address of a node")
+        check_address(self.address)
 
     @property
     def sections(self) -> int:
@@ -74,6 +75,8 @@ class Orders:
         check_name("Set", self.set)
         if list(self.drained) != sorted(set(self.drained)) or "" in self.drained:
             raise ValueError(f"drained addresses are not in order: {self.drained}")
+        for address in self.drained:
+            check_address(address)
         for one, other in pairwise(self.pins):
             if other.first <= one.last:
                 raise ValueError(f"pins: {other.first}..{other.last} is out of place")

@@ -16,6 +16,7 @@ digest is no signature: what others may have written is refused, too.
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -25,13 +26,17 @@ from typing import Any, BinaryIO, NoReturn
 
 from clustermap.documents import U64_MAX, hex64
 from clustermap.errors import MapCorrupt
+from clustermap.logs import cut
 from clustermap.model import Cluster, SetSpec
 from seqctl.failures import VIOLATION, CommandFailed, NotDone, WrongUsage
 from seqsvr.v1 import store_pb2 as pb
 from svrprocess.secret_files import check_trusted
 
 FORMAT = 1
+_HEX64 = re.compile("[0-9a-f]{16}")
 _DIGEST_LINE = 80  # its bytes at most
+_MAX_LINE = 16 << 20  # bytes; a Set of very many ranges is the longest that is written
+_UNREADABLE = (KeyError, TypeError, ValueError, StopIteration, RecursionError, MapCorrupt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +169,9 @@ def read_backup(path: Path) -> Backup:
         lines = _Lines(file)
         try:
             return _read(lines, sha256)
-        except (KeyError, TypeError, ValueError, StopIteration, MapCorrupt) as error:
-            _refuse(path, f"line {lines.number}: {type(error).__name__}: {error}")
+        except _UNREADABLE as error:
+            text = str(cut(str(error)))
+            _refuse(path, f"line {lines.number}: {type(error).__name__}: {text}")
 
 
 class _Lines:
@@ -179,7 +185,9 @@ class _Lines:
         return self
 
     def __next__(self) -> Any:
-        line = next(self._file)
+        line = self._file.readline(_MAX_LINE)
+        if not line:
+            raise StopIteration
         self.number += 1
         return json.loads(line)
 
@@ -188,7 +196,7 @@ def _verified(path: Path) -> str:
     """The digest, once all that it covers has been read: nothing is believed before."""
     digest, last = hashlib.sha256(), b""
     with path.open("rb") as file:
-        for line in file:
+        while line := file.readline(_MAX_LINE):
             digest.update(last)
             last = line
     found = digest.hexdigest()
@@ -203,7 +211,8 @@ def _read(lines: _Lines, sha256: str) -> Backup:
     head = next(lines)
     if head["backup"] != FORMAT:
         raise ValueError(f"format {head['backup']} is not known here, only {FORMAT} is")
-    backup = Backup(Cluster.from_json(_dumped(head["cluster"])), head["began"], {}, sha256)
+    began = _text(head["began"])
+    backup = Backup(Cluster.from_json(_dumped(head["cluster"])), began, {}, sha256)
     for line in lines:
         if "sha256" in line:
             return backup
@@ -234,10 +243,25 @@ def _read_records(lines: _Lines, kept: Kept) -> None:
             promised=_integer(promised),
             max_seq=_integer(max_seq),
             owner_epoch=_integer(owner_epoch),
-            owner=int(owner, 16) if owner else 0,
+            owner=_owner(owner),
             released=released is True,
         )
     raise ValueError("it has no end")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable() or len(value) > 100:
+        raise ValueError(f"{value!r} is no text that belongs here")
+    return value
+
+
+def _owner(value: object) -> int:
+    """As hex64 writes it; "" is nobody."""
+    if value == "":
+        return 0
+    if not isinstance(value, str) or not _HEX64.fullmatch(value):
+        raise ValueError(f"{value!r} is no incarnation")
+    return int(value, 16)
 
 
 def _integer(value: object) -> int:

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from seqctl.certs_issuing import LEAVES, Pair, hosts_of, issue, new_authority
+from seqctl.certs_issuing import LEAVES, UNREADABLE, Pair, hosts_of, issue, new_authority
 from seqctl.failures import NotDone, WrongUsage
 
 AUTHORITY = "ca"
@@ -91,11 +91,12 @@ def read_pair(folder: Path, name: str) -> Pair | None:
     try:
         own = x509.load_pem_x509_certificates(cert.read_bytes())[0]
         private = load_pem_private_key(key.read_bytes(), password=None)
-    except (ValueError, TypeError) as error:
+        public = own.public_key()
+    except UNREADABLE as error:
         raise NotDone(f"{cert}, {key}: {error}") from None
     if not isinstance(private, ec.EllipticCurvePrivateKey):
         raise NotDone(f"{key} is no key that was made here: nothing was written")
-    if private.public_key() != own.public_key():
+    if private.public_key() != public:
         raise NotDone(f"{key} is not the key of {cert}: nothing was written")
     return Pair(own, private)
 

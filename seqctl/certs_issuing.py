@@ -12,11 +12,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+UNREADABLE: tuple[type[Exception], ...] = (
+    *(ValueError, TypeError, UnsupportedAlgorithm),
+    *(x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
+"""What cryptography raises for a key or a certificate that is none, or of no known kind."""
 ROLE_URI = "seqsvr://role/"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 CLIENTS_OF_ETCD = "seqsvr-etcd"

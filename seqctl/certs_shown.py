@@ -7,7 +7,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from seqctl.certs_issuing import ROLE_URI, alternative_names
+from seqctl.certs_issuing import ROLE_URI, UNREADABLE, alternative_names
 from seqctl.failures import WrongUsage
 
 _DAY_S = 86_400
@@ -45,12 +45,12 @@ def shown(file: Path, now: datetime) -> list[Shown]:
     content = file.read_bytes()
     try:
         certs = x509.load_pem_x509_certificates(content)
-    except ValueError as error:
+        unfit = _unfit(certs[0], file)
+        return [
+            _shown(file, cert, now, unfit if index == 0 else "") for index, cert in enumerate(certs)
+        ]
+    except UNREADABLE as error:  # much of a certificate is parsed where it is asked for
         raise WrongUsage(f"{file} holds no certificate: {error}") from None
-    unfit = _unfit(certs[0], file)
-    return [
-        _shown(file, cert, now, unfit if index == 0 else "") for index, cert in enumerate(certs)
-    ]
 
 
 def _shown(file: Path, cert: x509.Certificate, now: datetime, unfit: str) -> Shown:
@@ -84,7 +84,7 @@ def _unfit(cert: x509.Certificate, file: Path) -> str:
         return ""
     try:
         private = load_pem_private_key(key.read_bytes(), password=None)
-    except (ValueError, TypeError):
+    except UNREADABLE:
         return f"{key.name} is no key that can be read"
     except PermissionError:
         return f"{key.name} may not be read"

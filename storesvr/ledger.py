@@ -39,6 +39,7 @@ WITNESS_SIZE = _WITNESS.size + 4
 
 _U64 = 2**64
 _SINCE_ADOPT = ("learning", "retired")
+_BLANK = Identity("", "", "", 1, 1)
 
 
 class Totals(NamedTuple):
@@ -84,7 +85,19 @@ def decode_identity(value: bytes) -> Identity:
         raise EngineCorrupt("the identity is no identity")
     if version != FORMAT:
         raise EngineCorrupt(f"format {version} of the store is not {FORMAT}")
-    return Identity(**json.loads(body[_HEAD.size :]))
+    try:
+        fields = json.loads(body[_HEAD.size :])
+        return _checked(Identity(**fields))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise EngineCorrupt(f"the identity cannot be read: {error}") from None
+
+
+def _checked(identity: Identity) -> Identity:
+    """Raises TypeError where a field is of another type."""
+    for value, blank in zip(identity, _BLANK, strict=True):
+        if type(value) is not type(blank):
+            raise TypeError(f"{value!r} where it should be {type(blank).__name__}")
+    return identity
 
 
 def encode_totals(totals: Totals) -> bytes:

@@ -19,6 +19,7 @@ from svrprocess.failures import WRONG_USAGE, WrongUsage, one_line
 from svrprocess.values import PATH, SWITCH, Kind
 
 PREFIX = "SEQSVR_"
+_LARGEST = 2**64
 _EXIT_CODES = (
     "exit codes: 0 after SIGTERM or SIGINT, 2 wrong usage, 3 it could not start,"
     " 70 a fault while serving. Precedence of options: flag, environment, --config file, default."
@@ -155,7 +156,7 @@ def _read(path: str, table: Mapping[str, Option]) -> dict[str, str]:
     except OSError as error:
         raise WrongUsage(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise WrongUsage(f"{path} is not TOML: {error}") from None
+        raise WrongUsage(f"{path} is not TOML: {one_line(str(error))}") from None
     found: dict[str, str] = {}
     for name, value in content.items():
         option = table.get(name.replace("-", "_"))
@@ -176,6 +177,8 @@ def _as_text(option: Option, source: str, value: object) -> str:
         if not all(isinstance(item, str) for item in value):
             raise WrongUsage(f"{source} must hold strings only")
         return ",".join(value)
+    if type(value) is int and abs(value) > _LARGEST:  # more digits than Python writes, perhaps
+        raise WrongUsage(f"{source} is an integer far out of range")
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from clustermap.logs import cut
 from svrprocess import auth_file, guarding
 from svrprocess.failures import WrongUsage
 from svrprocess.guarding import Guard
@@ -48,7 +49,7 @@ class Rights:
         self.identities = Identities()
         if path:
             self._stamp = _stamped(path)
-            self.identities = _read(path)
+            self.identities = read(path)
 
     def guard(self, rules: Rules, args: argparse.Namespace, prefix: str = "") -> Guard | None:
         """Of a port; None where everybody may do everything there.
@@ -98,7 +99,7 @@ class Rights:
     async def _renew(self) -> None:
         try:
             # A long one takes a while, and calls are being answered.
-            found = await asyncio.to_thread(_read, self._path)
+            found = await asyncio.to_thread(read, self._path)
             if self._needs_token and not found.has_tokens:
                 raise WrongUsage(f"{OPTION}: {self._path}: nobody would have a token")
         except WrongUsage as error:
@@ -112,12 +113,13 @@ class Rights:
         _log.info("event=auth_file_read identities=%d", len(found.callers))
 
 
-def _read(path: str) -> Identities:
+def read(path: str) -> Identities:
+    """What an auth file says. Raises WrongUsage."""
     raw = read_secret(path, OPTION)
     try:
         return auth_file.parse(raw)
     except ValueError as error:
-        raise WrongUsage(f"{OPTION}: {path}: {error}") from None
+        raise WrongUsage(f"{OPTION}: {path}: {cut(str(error))}") from None
 
 
 def _stamped(path: str) -> _Stamp | None:

@@ -24,11 +24,13 @@ class Kind:
 
 
 def _text(text: str) -> str:
+    if "\0" in text:
+        raise ValueError(f"must have no NUL, as {text!r} has")
     return text
 
 
 TEXT = Kind("TEXT", _text)
-"""Anything, also nothing."""
+"""Anything but NUL, which no path has either; also nothing."""
 
 PATH = Kind("PATH", _text)
 

@@ -22,7 +22,7 @@ from seqsvr.credentials import Credentials
 from seqsvr.errors import TABLE, denial, reason_name
 from seqsvr.finder import RouteFinder
 from seqsvr.routing import ForeignCluster, Router
-from seqsvr.sections import MAX_BATCH
+from seqsvr.sections import MAX_BATCH, SEQ_LIMIT
 from seqsvr.v1 import alloc_pb2
 from seqsvr.wire import reason_of, table_from_wire
 
@@ -163,6 +163,9 @@ class Advancing:
             entry.failure = failures.get(index)
             if entry.failure is not None:
                 entry.doubt -= 1
+            elif not entry.at_least <= seq <= SEQ_LIMIT:
+                text = f"{address}: {seq} is no answer to an advance to {entry.at_least}"
+                entry.failure = refused("INTERNAL", text, address)
             elif router.observe(entry.section, epoch):
                 entry.doubt -= 1
                 entry.seq, entry.epoch = seq, epoch

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat
 
 from seqsvr.calls import Bulk, Entry, Failure, Op, refused
-from seqsvr.sections import MAX_BATCH
+from seqsvr.sections import MAX_BATCH, SEQ_LIMIT
 
 LINGER_S = 0.01
 GATHER = 64
@@ -264,10 +264,10 @@ class Outbox:
         if len(answer.epochs) not in ((1, size) if failed < size else (0, 1, size)):
             return False
         if batch.op is Op.CURRENT:
-            return len(answer.exact) == size
+            return len(answer.exact) == size and max(answer.seqs) <= SEQ_LIMIT
         if failed and any(answer.seqs[index] for index in answer.failures):
             return False
-        return answer.seqs.count(0) == failed
+        return answer.seqs.count(0) == failed and max(answer.seqs) <= SEQ_LIMIT
 
     def _pick(self, batch: Batch, answer: Answer) -> list[Entry | None]:
         """Take the answer's entries out of the batch."""

@@ -40,9 +40,10 @@ IDS = st.one_of(st.integers(1, 3), st.integers(1, U64_MAX))
 EPOCHS = IDS
 NAMES = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,62}", fullmatch=True)
 TEXTS = st.text(max_size=12)
+ADDRESSES = TEXTS.filter(lambda text: text.isprintable() and " " not in text)
 COUNTS = st.one_of(st.integers(0, 3), st.integers(0, U64_MAX))
 SECTIONS = st.one_of(st.integers(0, 99), st.integers(0, SECTION_MAX))
-OWNERS = st.builds(Owner, IDS, TEXTS)
+OWNERS = st.builds(Owner, IDS, ADDRESSES)
 
 
 @st.composite
@@ -82,7 +83,7 @@ def batched(ends: list[int]) -> list[tuple[int, int]]:
 @st.composite
 def sets(draw: st.DrawFn) -> SetSpec:
     ids = st.lists(IDS, min_size=1, max_size=7, unique=True)
-    stores = [Replica(f"{draw(NAMES)[:60]}-{n}", draw(TEXTS), n) for n in draw(ids)]
+    stores = [Replica(f"{draw(NAMES)[:60]}-{n}", draw(ADDRESSES), n) for n in draw(ids)]
     old, r, w = draw(sizes(stores))
     joint = draw(st.none() | sizes(stores).map(lambda sized: Joint(*sized)))
     counted = {*old, *(joint.replicas if joint else ())}
@@ -114,7 +115,7 @@ def jobs(draw: st.DrawFn) -> Job:
 
 @st.composite
 def orders(draw: st.DrawFn) -> Orders:
-    addresses = TEXTS.filter(bool)
+    addresses = ADDRESSES.filter(bool)
     drained = tuple(sorted(draw(st.sets(addresses, max_size=3))))
     pins = tuple(Pin(*span, draw(addresses), draw(st.booleans())) for span in draw(spans()))
     return Orders(draw(NAMES), drained, pins, draw(st.booleans()))
@@ -122,7 +123,7 @@ def orders(draw: st.DrawFn) -> Orders:
 
 HOT = st.lists(st.tuples(SECTIONS, COUNTS), max_size=4).map(tuple)
 LOADS = st.builds(Load, COUNTS, HOT, COUNTS, COUNTS, COUNTS)
-NODES = st.builds(Node, IDS, TEXTS, NAMES, st.booleans(), st.booleans(), LOADS)
+NODES = st.builds(Node, IDS, ADDRESSES, NAMES, st.booleans(), st.booleans(), LOADS)
 CLUSTERS = st.builds(
     Cluster, NAMES, st.integers(1, 2**32), st.integers(1, 2**63), st.integers(1, 2**63 - 1)
 )
