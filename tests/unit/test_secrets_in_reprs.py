@@ -27,7 +27,7 @@ def value_classes() -> Iterator[type]:
 def shown_secrets(one: type) -> list[str]:
     """Fields that may hold a secret itself, not the path of its file, and are in the repr."""
     found = []
-    for field in fields(one):  # type: ignore[arg-type]
+    for field in fields(one):
         is_text = str(field.type) in ("str", "str | None", "bytes", "bytes | None", str, bytes)
         is_key = field.name == "key" and field.type in (bytes, "bytes", "bytes | None")
         if field.repr and (is_key or (is_text and field.name in SECRET)):
@@ -40,6 +40,8 @@ def test_there_is_something_to_look_at() -> None:
     assert {"EtcdOptions", "Content", "Caller", "Tls"} <= names
 
 
-@pytest.mark.parametrize("one", value_classes(), ids=lambda one: f"{one.__module__}.{one.__name__}")
+@pytest.mark.parametrize(
+    "one", list(value_classes()), ids=lambda one: f"{one.__module__}.{one.__name__}"
+)
 def test_no_secret_is_in_a_repr(one: type) -> None:
     assert not shown_secrets(one)
