@@ -47,6 +47,7 @@ class SimFuture(asyncio.Future[Any]):
     """A future with a hash that is the same in every run."""
 
     __slots__ = ("_serial",)
+    _serial: int
 
     def __hash__(self) -> int:
         return self._serial
