@@ -145,6 +145,7 @@ def test_every_document_comes_back_and_equal_ones_are_equal_bytes(document: Any)
     raw = document.to_json()
     again = type(document).from_json(raw)
     assert again == document
+    assert hash(again) == hash(document), "what is shared by all who read it cannot be changed"
     assert again.to_json() == raw
     assert json.loads(raw)["format"] == 1
 
