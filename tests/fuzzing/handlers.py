@@ -68,9 +68,6 @@ class Call:
     def time_remaining(self) -> float:
         return 0.01
 
-    def peer(self) -> str:
-        return "ipv4:127.0.0.1:5"
-
     def invocation_metadata(self) -> tuple[Any, ...]:
         return ()
 
