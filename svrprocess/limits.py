@@ -44,7 +44,7 @@ def port_options(
         ),
         Option(
             "max-pending-calls",
-            2_000,
+            4_000,
             integer(1, 1_000_000),
             "calls that have come and were not begun yet; of each rpc that must get through",
         ),

@@ -286,9 +286,9 @@ def test_connections_beyond_the_limit_are_closed_at_once(rest: Service) -> None:
     ROWS["max-connections"] = ("60 connections", f"{closed} of those beyond 40 are closed")
     deadline_s = time.monotonic() + PATIENCE_S
     while True:  # those that were closed make room
-        with contextlib.closing(Connection(rest.address, SESSION)) as one:
+        with contextlib.closing(Connection(rest.address, SESSION)) as fresh:
             try:
-                spin(one, lambda: one.most_streams == 70, 2.0)
+                spin(fresh, lambda: fresh.most_streams == 70, 2.0)
                 return
             except AssertionError:
                 assert time.monotonic() < deadline_s
