@@ -8,7 +8,7 @@ before stays in use. It is a failure once the same files have been found so twic
 import os
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 from cryptography import x509
@@ -36,7 +36,7 @@ class Content:
     """What was in the files at one time. expires_s: Unix time of the earliest end of validity."""
 
     cert: bytes
-    key: bytes
+    key: bytes = field(repr=False)
     ca: bytes | None
     expires_s: float
     context: ssl.SSLContext

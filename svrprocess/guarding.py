@@ -80,7 +80,7 @@ class Badge:
         if found is None and reason is not None:
             raise Denied(reason, _NOBODY_KNOWN)
         if found is not None and reason is not None:
-            spoken = f"{found.name} has no role for this: {what or self.rpc} is for {rule}"
+            spoken = f"{found.name} has no role for {what or self.rpc}: it takes {rule}"
             raise Denied(reason, spoken)
 
     def count(self, reason: str, entries: int = 1) -> None:

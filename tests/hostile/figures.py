@@ -19,6 +19,7 @@ from pathlib import Path
 import seqsvr
 from hostile.attacks import ATTACKS
 from processes import ROOT, Service, environment, seqctl
+from seqctl import certs_folder
 
 PACE_S = 0.01
 SETTLE_S = 3.0
@@ -34,8 +35,8 @@ class Honest:
     those of the last phase did.
     """
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, address: str, tls: seqsvr.Tls | None = None) -> None:
+        self._address, self._tls = address, tls
         self.times_s: list[list[float]] = []
         self.failed: list[str] = []
         self._ended = threading.Event()
@@ -55,7 +56,7 @@ class Honest:
         self.failed = []
 
     def _call(self) -> None:
-        with seqsvr.Client(self._address) as client:
+        with seqsvr.Client(self._address, tls=self._tls) as client:
             client.next(1, timeout=30)
             while not self._ended.wait(PACE_S):
                 phase, began_s = self.times_s[-1], time.monotonic()
@@ -82,18 +83,52 @@ class Seen:
     attacker: dict[str, int]
 
 
-def attacked(service: Service, name: str, connections: int, seconds: float, *more: str) -> Seen:
-    """One attack on a service that runs, and what it was like before, during and after.
+@dataclass(frozen=True)
+class Shown:
+    """Certificates of a service, of an honest caller, and of a hostile one, who may only read."""
 
-    more: arguments of the attacker.
-    """
-    with Honest(service.address) as honest:
+    folder: Path
+
+    def of_service(self) -> list[str]:
+        """Options of `seqctl up`."""
+        found = ["--client-cert-auth", "--peer-client-cert-auth"]
+        for prefix, name in (("", "server"), ("peer-", "peer")):
+            found += [f"--{prefix}trusted-ca-file", str(self.folder / "ca.crt")]
+            found += [f"--{prefix}cert-file", str(self.folder / f"{name}.crt")]
+            found += [f"--{prefix}key-file", str(self.folder / f"{name}.key")]
+        return found
+
+    def of_honest(self) -> seqsvr.Tls:
+        ca, cert, key = (self.folder / name for name in _FILES)
+        return seqsvr.Tls(ca, cert, key)
+
+    def of_newcomer(self) -> list[str]:
+        """Options of seqctl."""
+        flags = zip(("--ca", "--cert", "--key"), _FILES, strict=True)
+        return [part for flag, name in flags for part in (flag, str(self.folder / name))]
+
+    def of_hostile(self) -> list[str]:
+        """Options of the attacker."""
+        files = ("ca.crt", "reader.crt", "reader.key")
+        flags = zip(("--tls-ca", "--tls-cert", "--tls-key"), files, strict=True)
+        return [part for flag, name in flags for part in (flag, str(self.folder / name))]
+
+
+_FILES = ("ca.crt", "allocator.crt", "allocator.key")
+
+
+def attacked(
+    service: Service, name: str, connections: int, seconds: float, shown: Shown | None = None
+) -> Seen:
+    """One attack on a service that runs, and what it was like before, during and after."""
+    more = shown.of_hostile() if shown else []
+    with Honest(service.address, shown.of_honest() if shown else None) as honest:
         time.sleep(seconds / 2)
         sizes, opened = [service.rss_bytes()], [service.descriptors()]
         process = start_attack(service.address, name, connections, seconds, *more)
         wait_for(process)
         honest.next_phase()
-        newcomer_s = _newcomer(service.address)
+        newcomer_s = _newcomer(service.address, shown.of_newcomer() if shown else [])
         most, descriptors = 0, 0
         while process.poll() is None:
             most = max(most, service.rss_bytes())
@@ -129,10 +164,10 @@ def attacker_says(process: "subprocess.Popen[str]") -> dict[str, int]:
     return found
 
 
-def _newcomer(address: str) -> float:
+def _newcomer(address: str, shown: Sequence[str]) -> float:
     """Seconds that a new process takes to get a number, about 0.7 of them to start at all."""
     began_s = time.monotonic()
-    done = seqctl("next", "2", "--addr", address, "--timeout", "30")
+    done = seqctl("next", "2", "--addr", address, "--timeout", "30", *shown)
     assert done.returncode == 0, done.stderr
     return time.monotonic() - began_s
 
@@ -142,15 +177,20 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--tls", action="store_true", help="mTLS; the hostile ones may read")
     parser.add_argument("--only", choices=ATTACKS, action="append")
     args = parser.parse_args()
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
     for name in args.only or ATTACKS:
-        service = Service(args.data / name)
+        shown = None
+        if args.tls:
+            shown = Shown(args.data / "certs")
+            certs_folder.init(shown.folder)
+        service = Service(args.data / name, options=shown.of_service() if shown else ())
         try:
             service.start()
             many = max(1, args.connections // 100) if ATTACKS[name].few else args.connections
-            seen = attacked(service, name, many, args.seconds)
+            seen = attacked(service, name, many, args.seconds, shown)
             print(_row(name, seen), flush=True)
         finally:
             service.kill()

@@ -1,5 +1,6 @@
 """`seqctl certs`: certificates that ssl, gRPC and a strict verifier take, and their files."""
 
+import asyncio
 import json
 import multiprocessing
 import os
@@ -15,6 +16,9 @@ import pytest
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
+from clustermap.errors import MapUnavailable
+from clustermap.etcd import EtcdCoordinator, EtcdOptions
+from etcd_servers import Certificates, EtcdServers
 from seqctl import certs_folder
 from seqctl.__main__ import main
 from seqctl.certs_issuing import LEAVES, hosts_of, new_authority
@@ -117,6 +121,24 @@ async def test_grpc_takes_them_on_both_ends(folder: Path) -> None:
                 assert failed.value.code() is wanted, failed.value.details()
     finally:
         await server.stop(None)
+
+
+async def test_etcd_lets_in_those_that_are_made_for_it_and_nobody_else(tmp_path: Path) -> None:
+    """Though the same authority has signed for all of them."""
+    shown = Certificates(tmp_path / "certs")
+    with EtcdServers(tmp_path / "etcd", fsync=False, certificates=shown) as servers:
+        for name in ("etcd", "reader", "operator", "peer"):
+            files = (shown.folder / f"{name}.crt", shown.folder / f"{name}.key")
+            options = EtcdOptions(servers.endpoints, "/a/", shown.ca, *files, timeout_s=2)
+            coordinator = await EtcdCoordinator.open(options)
+            try:
+                async with asyncio.timeout(20):
+                    await coordinator.get("")
+                assert name == "etcd"
+            except MapUnavailable:
+                assert name != "etcd"
+            finally:
+                await coordinator.aclose()
 
 
 @pytest.mark.parametrize("role", ["reader", "allocator", "operator"])
