@@ -150,6 +150,8 @@ def _rows(
         at_s, left_s, memory_mb, limited = min(looks, key=lambda look: abs(look[0] - second - 0.5))
         if abs(at_s - second) > 5:
             continue
-        p99_ms = Histogram(counts).quantile_ms(0.99)
+        latencies = Histogram()
+        latencies.merge(counts)
+        p99_ms = latencies.quantile_ms(0.99)
         rows.append([second - began_s, answered, failed, p99_ms, left_s, memory_mb, limited])
     return rows
