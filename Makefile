@@ -93,8 +93,8 @@ soak: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m real_cluster.soak --minutes $(MINUTES) \
 		$(SEED:%=--seed %) $(REPORT:%=--report %)
 
-# Bad input for whatever reads what others write: RUNS of it, all targets together (1000000: a long
-# night's worth) or TARGET's; ENGINE=atheris goes by coverage; REPLAY=FILE is one input again.
+# Bad input for whatever reads what others write: RUNS of it, all targets together (a million take
+# half an hour) or TARGET's; ENGINE=atheris goes by coverage; REPLAY=FILE is one input again.
 fuzz: RUNS ?= 100000
 fuzz: ENGINE ?= random
 fuzz: $(STAMP)

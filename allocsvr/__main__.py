@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack
 
 from prometheus_client import CollectorRegistry
 
-from allocsvr import joining
+from allocsvr import joining, limits
 from allocsvr.metrics import Metrics
 from allocsvr.node import (
     LEASE_TTL_S,
@@ -44,6 +44,7 @@ from svrprocess.cluster_map import CLOSE_S, cluster_map
 from svrprocess.etcd_options import ETCD_OPTIONS, etcd_options
 from svrprocess.failures import OK, NotDone, WrongUsage
 from svrprocess.health import node_service
+from svrprocess.limits import show
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
@@ -116,6 +117,7 @@ OPTIONS = (
     ),
     Option("metrics", "", OPTIONAL_LISTEN, "where Prometheus reads; empty: nowhere"),
     Option("drain-s", 20.0, seconds(0, 3600), "longest time for handing sections over, in seconds"),
+    *limits.OPTIONS,
     *SECURITY_OPTIONS,
 )
 
@@ -141,9 +143,10 @@ async def serve_node(args: argparse.Namespace, *, is_worker: bool = False) -> in
     registry = new_registry("allocsvr")
     rights = Rights(args.auth_file, registry)
     guards = rights.guard(CLIENT_PORT, args), rights.guard(PEER_PORT, args, "peer-")
-    front = NodeFront(secured, *guards)
+    front = NodeFront(secured, *guards, args)
     address = front.bind(args.listen, args.peer_listen)  # before anything else is touched
     secured.measure(registry)
+    show(limits.OPTIONS, args, registry)
     serve_metrics(args.metrics, registry, secured.metrics)
     incarnation = secrets.randbits(64) or 1
     bind(set=args.set, incarnation=hex64(incarnation))

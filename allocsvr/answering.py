@@ -164,10 +164,15 @@ class Answering:
             for task in groups:
                 task.cancel()
 
-    async def rest(self, batch: Batch, answers: Answers, timeout_s: float) -> Answers:
+    async def rest(
+        self, batch: Batch, answers: Answers, timeout_s: float, *, may_wait: bool = True
+    ) -> Answers:
         """What `now` has answered, with the rest of it, whatever that takes."""
         later = self.later(batch, answers)
-        if later:
+        if later and not may_wait:
+            answers.failures += later.given_up()
+            answers.waiting = []
+        elif later:
             async for indexes, part in self.each(batch, later, timeout_s):
                 merge(answers, indexes, part)
             answers.waiting = []

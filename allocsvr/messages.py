@@ -42,6 +42,7 @@ class Refused(Exception):
         field: str = "",
         bound: int = 0,
         table: pb.RoutingTable | None = None,
+        retry_after_ms: int | None = None,
     ) -> None:
         super().__init__(text)
         self.reason = reason
@@ -49,13 +50,16 @@ class Refused(Exception):
         self.field = field
         self.bound = bound
         self.table = table
+        self.retry_after_ms = (
+            RETRY_AFTER_MS.get(reason, 0) if retry_after_ms is None else retry_after_ms
+        )
 
     def status(self) -> status_pb2.Status:
         """For a unary call."""
         return refusal(
             self.reason,
             self.text,
-            retry_after_ms=RETRY_AFTER_MS.get(self.reason, 0),
+            retry_after_ms=self.retry_after_ms,
             field=self.field,
             bound=self.bound,
             table=self.table,
@@ -67,7 +71,7 @@ class Refused(Exception):
             index=index,
             reason=reason_value(self.reason),  # type: ignore[arg-type]
             text=self.text,
-            retry_after_ms=RETRY_AFTER_MS.get(self.reason, 0),
+            retry_after_ms=self.retry_after_ms,
             field=self.field,
             bound=self.bound,
         )

@@ -106,6 +106,15 @@ class Metrics:
             "seqsvr_route_version", "Version of the routing table.", registry=r
         )
         self.sessions = Gauge("seqsvr_sessions", "Open Session streams.", registry=r)
+        self.limited = Counter(
+            "seqsvr_limited",
+            "Requests refused, and calls and Sessions ended, for a limit; by its option.",
+            ["limit"],
+            registry=r,
+        )
+        self.queued = Gauge(
+            "seqsvr_queued_requests", "Requests of Sessions that wait for their turn.", registry=r
+        )
         self.loop_lag = Histogram(
             "seqsvr_loop_lag_seconds",
             "How late the event loop ran a timer.",

@@ -4,14 +4,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from allocsvr.admission import Admission
 from allocsvr.answering import Answering, Batch, Later, pick
 from allocsvr.ledger import Answers
+from allocsvr.limits import Limits
 from allocsvr.messages import (
     Refused,
     advance_batch,
@@ -26,6 +27,7 @@ from allocsvr.metrics import Metrics
 from allocsvr.node import AllocNode
 from allocsvr.packing import session_response
 from allocsvr.permitting import check_admin, check_next, outside
+from allocsvr.streams import ENTRY_BYTES, Stream
 from seqsvr import tracing
 from seqsvr.errors import TABLE
 from seqsvr.invariants import BrokenInvariant
@@ -39,20 +41,8 @@ logger = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Alloc"].full_name
 _WITH_ENTRIES = ("GetSeq", "GetCurSeq", "BatchGetSeq", "BatchGetCurSeq", "AdvanceSeq", "Session")
-# The longest legal request is about 60 KB; what is longer than this never reaches Python.
-MAX_MESSAGE_BYTES = 1 << 20
 # Refusals that are worth the size of a table: of others this node may know no better.
 _TABLE_HELPS = frozenset({"NOT_OWNER", "LEASE_EXPIRED", "DRAINING", "STALE_EPOCH"})
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """wait_s: longest an entry waits for a raise or another node; late_batches: unfinished ones of
-    a Session, above which entries that would have to wait are told OVERLOADED.
-    """
-
-    wait_s: float = 1.0
-    late_batches: int = 512
 
 
 class Malformed:
@@ -93,6 +83,9 @@ class AllocService:
         self._answering = answering
         self._metrics = metrics
         self._limits = limits or Limits()
+        self._admission = Admission(self._limits, metrics)
+        if not for_peers:
+            metrics.queued.set_function(lambda: self._admission.turnstile.waiting)
         self._sessions_asked = metrics.requests.labels("Session")
         self._session_seconds = metrics.request_seconds.labels("Session")
         self._entries = {rpc: metrics.batch_entries.labels(rpc) for rpc in _WITH_ENTRIES}
@@ -141,6 +134,7 @@ class AllocService:
         async def call(request: Any, context: Any) -> Message:
             start = time.perf_counter()
             requests.inc()
+            self._admission.watch(context)
             try:
                 if isinstance(request, Malformed):
                     raise Refused("MALFORMED", request.text)
@@ -230,14 +224,13 @@ class AllocService:
 
     async def _all(self, rpc: str, batch: Batch, request: Any, context: Any) -> Answers:
         self._entries[rpc].observe(len(batch.uids))
+        self._admission.call(batch, context, forwarded=request.forwarded)
         batch.denied = self._outside(badge(), request, batch.uids)
         answers = self._answering.now(batch)
         if answers.waiting or answers.failures:
-            left_s = context.time_remaining()
-            wait_s = self._limits.wait_s
-            await self._answering.rest(
-                batch, answers, wait_s if left_s is None else min(wait_s, left_s)
-            )
+            left_s = self._admission.left_s(context)
+            with self._admission.waiting() as has_room:
+                await self._answering.rest(batch, answers, left_s, may_wait=has_room)
         return answers
 
     def _outside(self, own: Badge | None, request: Any, uids: Sequence[int]) -> Sequence[int]:
@@ -246,21 +239,38 @@ class AllocService:
     # -- sessions ------------------------------------------------------------------------------
 
     async def _session(self, _requests: Any, context: Any) -> None:
-        """Reads on only when an answer is on its way: a caller that does not read stops itself."""
+        """One Session, which may be ended for a limit."""
+        stream = Stream(context)
         self._metrics.sessions.inc()
-        stream = _Stream(context)
+        try:
+            with self._admission.session(stream, context):
+                await self._served(stream, context)
+        except Refused as refused:
+            self._metrics.errors.labels("Session", refused.reason).inc()
+            await abort(context, refused)
+        finally:
+            self._metrics.sessions.dec()
+
+    async def _served(self, stream: Stream, context: Any) -> None:
+        """Reads on only when an answer is on its way: a caller that does not read stops itself."""
         request = None
+        admission, turnstile = self._admission, self._admission.turnstile
         faults: list[Exception] = []
         try:
             async with asyncio.TaskGroup() as late:
                 while (request := await context.read()) is not grpc.aio.EOF:
                     if isinstance(request, Malformed):
                         break
-                    start = time.perf_counter()
+                    stream.since_s = start = time.perf_counter()
+                    if stream.allowance is None and not turnstile.closed:
+                        turnstile.passed(len(request.next.uids) or len(request.current.uids))
+                    elif (refused := await admission.entered(request, stream)) is not None:
+                        await self._turned_away(request, refused, stream)
+                        continue
                     with tracing.root("seqsvr.answer"):
                         response = self._one(request, stream, late, start)
                     if response is not None:
-                        await self._delivered(request, response, stream)
+                        await self._delivered(request, response, stream, start)
                         self._session_seconds.observe(time.perf_counter() - start)
         except* BrokenInvariant as group:
             self._node.broken(BrokenInvariant(str(group.exceptions)))
@@ -269,16 +279,24 @@ class AllocService:
             pass  # the caller has gone while something was on its way to it
         except* Exception as group:  # noqa: BLE001 - likewise: nothing leaves but its id
             faults += group.exceptions
-        finally:
-            self._metrics.sessions.dec()
         if faults:
             self._metrics.errors.labels("Session", "INTERNAL").inc()
             await incidents.end(context, f"{SERVICE}/Session", faults[0])
         if isinstance(request, Malformed):
-            await abort(context, Refused("MALFORMED", request.text))
+            raise Refused("MALFORMED", request.text)
+
+    async def _turned_away(
+        self, request: pb.SessionRequest, refused: Refused, stream: Stream
+    ) -> None:
+        """Told to come again; until then nothing is read from it, lest refusals fill our time."""
+        self._sessions_asked.inc()
+        self._metrics.errors.labels("Session", refused.reason).inc()
+        response = pb.SessionResponse(id=request.id, refused=refused.entry())
+        await self._delivered(request, response, stream, time.perf_counter())
+        await asyncio.sleep(refused.retry_after_ms / 1000)
 
     def _one(
-        self, request: pb.SessionRequest, stream: "_Stream", late: asyncio.TaskGroup, start: float
+        self, request: pb.SessionRequest, stream: Stream, late: asyncio.TaskGroup, start: float
     ) -> pb.SessionResponse | bytes | None:
         """The whole answer to a request; None: it comes later, in parts."""
         self._sessions_asked.inc()
@@ -295,8 +313,10 @@ class AllocService:
         answers = self._answering.now(batch)
         if answers.waiting or answers.failures:
             later = self._answering.later(batch, answers)
-            if later and stream.late < self._limits.late_batches:
+            size = len(batch.uids) * ENTRY_BYTES
+            if later and self._admission.may_wait(stream, size):
                 stream.late += 1
+                stream.unread += size
                 late.create_task(self._late(request, batch, answers, later, stream, start))
                 return None
             answers.failures += later.given_up()
@@ -331,10 +351,14 @@ class AllocService:
         return next_batch(request.next) if kind == "next" else current_batch(request.current)
 
     async def _delivered(
-        self, request: pb.SessionRequest, response: pb.SessionResponse | bytes, stream: "_Stream"
+        self,
+        request: pb.SessionRequest,
+        response: pb.SessionResponse | bytes,
+        stream: Stream,
+        now_s: float,
     ) -> None:
         try:
-            await stream.write(response)
+            await stream.write(response, now_s)
         except BaseException:
             if isinstance(response, bytes):
                 response = pb.SessionResponse.FromString(response)
@@ -348,7 +372,7 @@ class AllocService:
         batch: Batch,
         answers: Answers,
         later: Later,
-        stream: "_Stream",
+        stream: Stream,
         start: float,
     ) -> None:
         """First what is ready, then group after group."""
@@ -365,19 +389,20 @@ class AllocService:
                 await self._in_part(request, part, stream, indexes, left > 0)
         finally:
             stream.late -= 1
+            stream.unread -= len(batch.uids) * ENTRY_BYTES
             self._session_seconds.observe(time.perf_counter() - start)
 
     async def _in_part(
         self,
         request: pb.SessionRequest,
         part: pb.SessionResponse,
-        stream: "_Stream",
+        stream: Stream,
         indexes: list[int],
         more: bool,
     ) -> None:
         part.indexes.extend(indexes)
         part.more = more
-        await self._delivered(request, part, stream)
+        await self._delivered(request, part, stream, 0.0)
 
     def _response(
         self, request: pb.SessionRequest, batch: Batch, answers: Answers
@@ -463,28 +488,6 @@ class AllocService:
         if table is not None and table.version != version:
             version, wire = self._tables[which] = table.version, table_to_wire(table)
         return wire
-
-
-class _Stream:
-    """Writes of one Session, one at a time."""
-
-    def __init__(self, context: Any) -> None:
-        self.own = badge()
-        self.late = 0  # batches that are not finished
-        self._context = context
-        self._lock = asyncio.Lock()
-
-    def write(self, response: pb.SessionResponse | bytes) -> Awaitable[None]:
-        # Nobody but the reader of requests writes as long as nothing is late; and while it does, it
-        # reads none that might come late.
-        written: Awaitable[None] = (
-            self._in_turn(response) if self.late else self._context.write(response)
-        )
-        return written
-
-    async def _in_turn(self, response: pb.SessionResponse | bytes) -> None:
-        async with self._lock:
-            await self._context.write(response)
 
 
 async def abort(context: Any, refused: Refused) -> None:

@@ -8,6 +8,7 @@ there it answers for itself; after `drain` it goes on for a while, so that calle
 have left learn their new route instead of losing their connection.
 """
 
+import argparse
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,14 +16,16 @@ from typing import Any
 
 import grpc
 
+from allocsvr import limits
 from allocsvr.answering import Answering
 from allocsvr.messages import Refused
 from allocsvr.node import AllocNode
 from allocsvr.peers import Peers
-from allocsvr.service import MAX_MESSAGE_BYTES, SERVICE, AllocService, abort
+from allocsvr.service import SERVICE, AllocService, abort
 from svrprocess import program
 from svrprocess.front import Front
 from svrprocess.guarding import Guard
+from svrprocess.limits import defaults, grpc_options
 from svrprocess.options import Option
 from svrprocess.security import Security
 from svrprocess.signals import Stop
@@ -37,9 +40,9 @@ PEER_LISTEN = Option(
     " --listen where roles are in use, else there is one port for all",
 )
 CLOSE_S = 0.5
-MAX_RPCS = 10_000
+# Whoever has a Session goes on whatever single calls flood the port; so whoever wants one gets it.
+APART = tuple(f"/{SERVICE}/{rpc}" for rpc in ("Session", "GetRoute", "AdvanceSeq"))
 OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.http2.min_ping_interval_without_data_ms", 5000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 30_000),
@@ -51,7 +54,7 @@ class NodeFront:
     """The ports of one node. Made on the running loop: `bind`, then `open`, inside it `until`.
 
     security: of both ports and of the links to other nodes; guards: of the two ports; None:
-    everybody may do everything there.
+    everybody may do everything there. args: of limits.OPTIONS, None: their defaults.
     """
 
     def __init__(
@@ -59,9 +62,11 @@ class NodeFront:
         security: Security | None = None,
         guard: Guard | None = None,
         peer_guard: Guard | None = None,
+        args: argparse.Namespace | None = None,
     ) -> None:
+        self._args = defaults(limits.OPTIONS) if args is None else args
         self._security = security or Security()
-        self.front = Front(OPTIONS, MAX_RPCS, guard)
+        self.front = self._front(guard)
         self.peer_front: Front | None = None
         self._peer_guard = peer_guard
         self._is_guarded = guard is not None or peer_guard is not None
@@ -78,7 +83,7 @@ class NodeFront:
         if not peer_listen and self._is_guarded:
             peer_listen = f"{split(listen)[0]}:0"
         if peer_listen:
-            self.peer_front = Front(OPTIONS, MAX_RPCS, self._peer_guard)
+            self.peer_front = self._front(self._peer_guard)
             self.peer_front.bind(peer_listen, self._security.peer)
         return address
 
@@ -92,6 +97,10 @@ class NodeFront:
             return peer_advertise if self.peer_front else ""
         host, port = split(self.peer_front.address)
         return f"{split(advertise)[0] if host in ANY_HOST else host}:{port}"
+
+    def _front(self, guard: Guard | None) -> Front:
+        options = (*OPTIONS, *grpc_options(self._args))
+        return Front(options, self._args.max_calls, guard, APART)
 
     @property
     def _fronts(self) -> Sequence[Front]:
@@ -123,8 +132,10 @@ class NodeFront:
         No call is taken any more once it returns.
         """
         answering = Answering(node, self._peers)
-        self._gate.inner = AllocService(node, answering, node.metrics).handler()
-        for_peers = AllocService(node, answering, node.metrics, for_peers=True)
+        own = limits.limits(self._args)
+        self._gate.inner = AllocService(node, answering, node.metrics, own).handler()
+        theirs = limits.for_peers(own)
+        for_peers = AllocService(node, answering, node.metrics, theirs, for_peers=True)
         self._peer_gate.inner = for_peers.handler()
         try:
             await stop.unless(_holds(ready))

@@ -27,8 +27,9 @@ from svrprocess import program
 from svrprocess.cluster_map import cluster_map
 from svrprocess.etcd_options import ETCD_OPTIONS, etcd_options
 from svrprocess.failures import OK, WrongUsage
-from svrprocess.front import Front
+from svrprocess.front import KEEPALIVE, Front
 from svrprocess.health import READY
+from svrprocess.limits import grpc_options, port_options, show
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
@@ -41,6 +42,7 @@ from svrprocess.values import LISTEN, OPTIONAL_LISTEN, integer, number, seconds
 _log = logging.getLogger("arbitersvr")
 
 GRACE_S = 1.0
+LIMITS = port_options(max_message_bytes=64 << 10, max_calls=1_000)
 _TIMES = Options()
 _LIMITS = Limits()
 _SHARE = number(0.001, 1)
@@ -84,6 +86,7 @@ OPTIONS = (
         integer(1, 10_000),
         "rounds in a row that loads must be off",
     ),
+    *LIMITS,
     *SECURITY_OPTIONS,
 )
 
@@ -98,9 +101,11 @@ async def _serve(args: argparse.Namespace) -> int:
     options, etcd, secured = _options(args), etcd_options(args), security(args)
     registry = new_registry("arbitersvr")
     rights = Rights(args.auth_file, registry)
-    front = Front(guard=rights.guard(EVERYWHERE, args, "peer-"))
+    guard = rights.guard(EVERYWHERE, args, "peer-")
+    front = Front((*KEEPALIVE, *grpc_options(args)), args.max_calls, guard)
     address = front.bind(args.listen, secured.peer)  # before anything else is touched
     secured.measure(registry)
+    show(LIMITS, args, registry)
     serve_metrics(args.metrics, registry, secured.metrics)
     prober = HealthProber(args.probe_timeout_s, secured.links)
     fresh, followed = secured.kept_fresh(), rights.followed()

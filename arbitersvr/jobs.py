@@ -133,7 +133,7 @@ class Work(Protocol):
 
         Returns in how many seconds the next is worth trying, unless the map changes before. May
         raise what a map and replicas fail with, Outdated, and CannotBeDone. A step that waits for
-        somebody is to return, not to wait.
+        somebody is to return soon, since only the next one sees what the operator says.
         """
         ...
 

@@ -22,6 +22,8 @@ class MapMetrics:
     ) -> None:
         self._now_s = now_s
         self._jobs: dict[str, tuple[int, str, str, float]] = {}  # revision, kind, state, seen at
+        self._sizes: dict[str, tuple[int, int]] = {}  # the largest, how many
+        self._counts: dict[tuple[str, str], int] = {}
         self.bytes = Gauge(
             "seqsvr_map_document_bytes",
             "Size of the largest document by the first part of its key; etcd takes 1.5 MB.",
@@ -48,22 +50,23 @@ class MapMetrics:
         self.idle.set_function(self._idle_s)
 
     def see(self, picture: Mapping[str, Versioned]) -> None:
-        """The map as it is now."""
-        largest = dict.fromkeys((*KINDS, "other"), 0)
-        counts = dict(largest)
+        """The map as it is now. It is seen whenever anything changes in it, and few figures do."""
+        sizes = dict.fromkeys((*KINDS, "other"), (0, 0))
         for key, held in picture.items():
             first = key.partition("/")[0]
             kind = first if first in KINDS else "other"
-            largest[kind] = max(largest[kind], len(held.value))
-            counts[kind] += 1
-        for kind, size in largest.items():
-            self.bytes.labels(kind).set(size)
-            self.documents.labels(kind).set(counts[kind])
+            largest, count = sizes[kind]
+            sizes[kind] = max(largest, len(held.value)), count + 1
+        if sizes != self._sizes:
+            self._sizes = sizes
+            for kind, (largest, count) in sizes.items():
+                self.bytes.labels(kind).set(largest)
+                self.documents.labels(kind).set(count)
         self._see_jobs({key: picture[key] for key in picture if key.startswith(JOBS_PREFIX)})
 
     def clear(self) -> None:
         """Nothing is known any more."""
-        self._jobs = {}
+        self._jobs, self._sizes, self._counts = {}, {}, {}
         for gauge in (self.bytes, self.documents, self.jobs):
             gauge.clear()
 
@@ -77,9 +80,11 @@ class MapMetrics:
         counts = {(kind, state.value): 0 for kind in (_MOVE, _REFORM) for state in State}
         for _, kind, state, _ in self._jobs.values():
             counts[kind, state] = counts.get((kind, state), 0) + 1
-        self.jobs.clear()
-        for (kind, state), count in counts.items():
-            self.jobs.labels(kind, state).set(count)
+        if counts != self._counts:
+            self._counts = counts
+            self.jobs.clear()
+            for (kind, state), count in counts.items():
+                self.jobs.labels(kind, state).set(count)
 
     def _idle_s(self) -> float:
         """Asked by the thread that serves metrics."""

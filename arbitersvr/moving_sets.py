@@ -95,6 +95,8 @@ MAX_SECTIONS = 1024
 AIM_S = 0.1
 """From asking the owners of a chunk to release it, until it is served again."""
 POLL_S = 0.005
+WATCH_NS = 100_000_000
+"""For as long a step waits for a chunk to be served: what the operator says is seen after it."""
 IDLE_S = 1.0
 NOWHERE = "nowhere:0"
 
@@ -167,7 +169,7 @@ class MovingSets:
         progress = self._progress.setdefault(scene.job.id, _Progress())
         if progress.handed_to != scene.dest:  # turned round: what that Set makes of it is all one
             progress.handed.clear()
-        if progress.handed and not await self._taken_over(scene, progress):
+        if progress.handed and not await self._soon_taken_over(scene, progress):
             await journal.tell(f"waits for Set {progress.handed_to} to serve what it was given")
             return POLL_S
         for name in (scene.other, scene.dest):
@@ -245,6 +247,15 @@ class MovingSets:
         except Overtaken:
             return 0.0
         return 0.0
+
+    async def _soon_taken_over(self, scene: _Scene, progress: _Progress) -> bool:
+        """Ask for WATCH_NS: replicas alone, since all of the map is read before each step."""
+        until_ns = self._clock.now_ns() + WATCH_NS
+        while not (done := await self._taken_over(scene, progress)):
+            if self._clock.now_ns() >= until_ns:
+                break
+            await self._clock.sleep(POLL_S)
+        return done
 
     async def _taken_over(self, scene: _Scene, progress: _Progress) -> bool:
         """Whether the last chunk is served again; asks one replica after the other."""

@@ -11,12 +11,15 @@ come to be handed out twice.
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import NoReturn, TypeVar
+from functools import lru_cache
+from typing import Any, NoReturn, TypeVar
 
 from clustermap.errors import MapCorrupt
 
 FORMAT = 1
 U64_MAX = 2**64 - 1
+SMALL = 4_096
+"""Bytes up to which a document is kept, read, for who asks again (at most 1 MB of them)."""
 
 _HEX64 = re.compile("[0-9a-f]{16}")
 
@@ -30,7 +33,15 @@ def encode(fields: Mapping[str, object]) -> bytes:
 
 
 def decode(document: str, raw: bytes, build: Callable[["Fields"], T]) -> T:
-    """What `build` makes of the fields of `raw`; raises MapCorrupt, which names `document`."""
+    """What `build` makes of the fields of `raw`; raises MapCorrupt, which names `document`.
+
+    build: makes a value that nobody can change: the same bytes may give the same object.
+    """
+    built: T = (_known if len(raw) <= SMALL else _decoded)(document, raw, build)
+    return built
+
+
+def _decoded(document: str, raw: bytes, build: Callable[["Fields"], Any]) -> Any:
     try:
         fields = Fields("", _loads(raw))
         found = fields.integer("format", 0, U64_MAX)
@@ -41,6 +52,10 @@ def decode(document: str, raw: bytes, build: Callable[["Fields"], T]) -> T:
     except (ValueError, RecursionError) as error:
         raise MapCorrupt(f"map document {document!r}: {error}") from error
     return built
+
+
+# Whoever follows the map reads all of it whenever anything in it has changed.
+_known = lru_cache(256)(_decoded)
 
 
 class Fields:
@@ -148,7 +163,7 @@ def hex64(value: int) -> str:
 
 
 def _loads(raw: bytes) -> object:
-    return json.loads(raw.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+    return _DECODER.decode(raw.decode())
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -161,6 +176,9 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant)
 
 
 def _kind(value: object) -> str:

@@ -147,8 +147,7 @@ class EtcdCoordinator:
         try:
             answer = await self._endpoints.ask_once("txn", transaction(request))
             self._require_open()
-            inner = answer.responses[0].response_txn if not answer.succeeded else answer
-            if inner.succeeded:
+            if answer.succeeded or any(one.response_txn.succeeded for one in answer.responses):
                 bound = self._adopt(lease, key, answer.header.revision)
         finally:
             if bound is None:

@@ -159,7 +159,8 @@ class Bound:
         if answer.succeeded:
             self.revision = answer.header.revision
             return True
-        self._check(answer.header.revision, answer.responses[0].response_range.kvs)
+        found = [kv for one in answer.responses for kv in one.response_range.kvs]
+        self._check(answer.header.revision, found)
         return False
 
     async def _keep(self) -> None:

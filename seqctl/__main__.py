@@ -62,6 +62,7 @@ _OTHERS = {
     "rebalance": ("even out the loads of nodes", "seqctl.rebalance"),
     "top": ("watch nodes, sections, replicas and jobs", "seqctl.top"),
     "certs": ("make the certificates of a test cluster, and show any", "seqctl.certs"),
+    "auth": ("make tokens, and check the file of identities", "seqctl.auth"),
     "audit": ("show who changed what in a cluster", "seqctl.audit"),
     "store": ("show, change and look after the replicas of Sets", "seqctl.stores"),
     "backup": ("write the records of Sets to a file, while they serve", "seqctl.backup"),

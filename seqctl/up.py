@@ -8,6 +8,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
+from allocsvr import limits
 from allocsvr.node import LEASE_TTL_S, MAX_TTL_S, MIN_TTL_S, AllocNode, Options
 from allocsvr.section import MAX_STEP
 from allocsvr.serving import PEER_LISTEN, NodeFront
@@ -15,6 +16,7 @@ from seqctl.embedded import Wanted, serving
 from seqsvr.sections import SECTION_SIZE, STEP, UID_LIMIT
 from svrprocess import program
 from svrprocess.failures import OK, NotDone, WrongUsage
+from svrprocess.limits import show
 from svrprocess.listening import serve_metrics
 from svrprocess.logs import LOG_OPTIONS
 from svrprocess.measures import new_registry
@@ -50,6 +52,7 @@ OPTIONS = (
         seconds(MIN_TTL_S, MAX_TTL_S),
         "seconds for which a lease is granted",
     ),
+    *limits.OPTIONS,
     *SECURITY_OPTIONS,
     *LOG_OPTIONS,
 )
@@ -72,7 +75,7 @@ async def _serve(args: argparse.Namespace) -> int:
     registry = new_registry("seqctl up")
     rights = Rights(args.auth_file, registry)
     guards = rights.guard(CLIENT_PORT, args), rights.guard(PEER_PORT, args, "peer-")
-    front = NodeFront(secured, *guards)
+    front = NodeFront(secured, *guards, args)
     address = front.bind(args.listen, args.peer_listen)  # before anything else is touched
     peer_address = front.peer_address(address)
     try:
@@ -81,6 +84,7 @@ async def _serve(args: argparse.Namespace) -> int:
         raise WrongUsage(str(bad)) from None
     wanted = Wanted(args.section_size, args.uid_limit)
     secured.measure(registry)
+    show(limits.OPTIONS, args, registry)
     serve_metrics(args.metrics, registry, secured.metrics)
     embedded = serving(Path(args.data), address, wanted, options, registry, peer_address)
     async with secured.kept_fresh(), rights.followed(), embedded as node:

@@ -116,6 +116,14 @@ class _Context:
     def time_remaining(self) -> float | None:
         return None if self._until_s is None else max(0.0, self._until_s - _now_s())
 
+    def peer(self) -> str:
+        return "a host"
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda _: callback(self))
+
     async def abort(self, code: grpc.StatusCode, details: str = "", metadata: Any = ()) -> None:
         raise _Aborted(Status(code, details, tuple(metadata)))
 

@@ -32,6 +32,8 @@ GIVE_UP = 200_000
 class SimTask(asyncio.Task[Any]):
     """A task with a hash that is the same in every run."""
 
+    __slots__ = ("_serial", "host")
+
     def __init__(self, *args: Any, serial: int, **options: Any) -> None:
         self._serial = serial
         self.host: Host | None = None
@@ -44,7 +46,8 @@ class SimTask(asyncio.Task[Any]):
 class SimFuture(asyncio.Future[Any]):
     """A future with a hash that is the same in every run."""
 
-    _serial = 0
+    __slots__ = ("_serial",)
+    _serial: int
 
     def __hash__(self) -> int:
         return self._serial

@@ -13,13 +13,15 @@ from prometheus_client import CollectorRegistry
 
 from clustermap.logs import bind
 from seqsvr.sections import SECTION_SIZE, UID_LIMIT
+from storesvr.commits import MAX_WAITING
 from storesvr.errors import EngineError
 from storesvr.port import Identity
 from storesvr.service import StoreService, add_to_server, open_service
-from storesvr.servicer import SERVER_OPTIONS, SERVICE
+from storesvr.servicer import APART, MAX_MESSAGE_BYTES, SERVER_OPTIONS, SERVICE
 from svrprocess import program
 from svrprocess.failures import OK, NotDone
 from svrprocess.front import Front
+from svrprocess.limits import grpc_options, port_options, show
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
@@ -39,6 +41,15 @@ from svrprocess.values import (
 )
 
 GRACE_S = 2.0
+LIMITS = (
+    *port_options(MAX_MESSAGE_BYTES, per_connection=1_000),
+    Option(
+        "max-waiting-requests",
+        MAX_WAITING,
+        integer(1, 1_000_000),
+        "requests that wait for the disk; those beyond are told OVERLOADED",
+    ),
+)
 OPTIONS = (
     Option("data", None, PATH, "data directory, of this process alone", required=True),
     Option("listen", "127.0.0.1:7421", LISTEN, "where AllocSvr nodes reach it; port 0: any"),
@@ -66,6 +77,7 @@ OPTIONS = (
         "address space for the store, in GiB; no disk is taken",
     ),
     Option("create", False, SWITCH, "make the store if there is none"),
+    *LIMITS,
     *SECURITY_OPTIONS,
 )
 
@@ -80,10 +92,13 @@ async def _serve(args: argparse.Namespace) -> int:
     secured = security(args)
     registry = new_registry("storesvr")
     rights = Rights(args.auth_file, registry)
-    front = Front(SERVER_OPTIONS, guard=rights.guard(STORE_PORT, args, "peer-"))
+    options = (*SERVER_OPTIONS, *grpc_options(args, strangers=False))
+    guard = rights.guard(STORE_PORT, args, "peer-")
+    front = Front(options, args.max_calls, guard, APART)
     address = front.bind(args.listen, secured.peer)
     bind(set=args.set, replica=args.replica)
     secured.measure(registry)
+    show(LIMITS, args, registry)
     service = _open(args, registry)
     try:
         serve_metrics(args.metrics, registry, secured.metrics)
@@ -111,6 +126,7 @@ def _open(args: argparse.Namespace, registry: CollectorRegistry) -> StoreService
             max_ttl_ns=ttl_ns,
             map_size=round(args.map_size_gb * 2**30),
             registry=registry,
+            max_waiting=args.max_waiting_requests,
         )
     except (EngineError, OSError) as error:
         raise NotDone(f"{type(error).__name__}: {error}") from None

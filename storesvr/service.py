@@ -46,6 +46,7 @@ def open_service(
     max_ttl_ns: int = MAX_TTL_NS,
     map_size: int = MAP_SIZE,
     registry: CollectorRegistry | None = None,
+    max_waiting: int = MAX_WAITING,
 ) -> "StoreService":
     """A service over the LMDB store in `path`, which it holds until `aclose`.
 
@@ -72,7 +73,9 @@ def open_service(
         if own_ns < before_ns and boottime_ns() >= now_ns + grace_ns:
             note_outliving(path, own_ns)
 
-    service = StoreService(replica, engine, registry=registry, closing=closing)
+    service = StoreService(
+        replica, engine, registry=registry, closing=closing, max_waiting=max_waiting
+    )
     service.metrics.watch_room(engine.room)
     return service
 

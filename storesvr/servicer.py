@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 
 SERVICE = "seqsvr.v1.Store"
 
-# Snapshots of many sections come in one request; and a port that is taken is not shared.
+# Snapshots of many sections come in one request.
+MAX_MESSAGE_BYTES = 32 * 2**20
+# What leases rest on waits behind no flood of anything else.
+APART = (f"/{SERVICE}/Renew",)
+# A port that is taken is not shared.
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", 32 * 2**20),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # nodes keep alive every 10 s
     ("grpc.keepalive_permit_without_calls", 1),

@@ -10,6 +10,9 @@ measures.py      the registry of metrics
 logs.py          log lines, on a console or as JSON
 tracing.py       traces, where the environment asks for them
 listening.py     ports, and the page for Prometheus
+security.py      certificates of ports and links, what may listen in the clear
+certificates.py  files of certificates, read anew when they change
+metrics_page.py  the page for Prometheus, in the clear or over TLS
 signals.py       when to stop
 supervisor.py    what systemd is told
 workers.py       several processes of one program

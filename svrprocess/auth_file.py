@@ -13,9 +13,10 @@ It is read strictly, as everything is that decides about rights: what is not kno
 with the entry that it stands in.
 """
 
+import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from svrprocess.identities import ROLE_URI, Identities, Identity
@@ -44,6 +45,18 @@ def parse(raw: bytes) -> Identities:
     if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
         raise ValueError("identity must be written [[identity]]")
     return Identities([_entry(number, entry) for number, entry in enumerate(entries, 1)])
+
+
+def entry(name: str, token: bytes, roles: Iterable[str], uids: Iterable[str] = ()) -> str:
+    """An identity as the file has it, by the SHA-256 of its token. Nothing is checked."""
+
+    def listed(texts: Iterable[str]) -> str:
+        return f"[{', '.join(map(json.dumps, texts))}]"
+
+    ranges = list(uids)
+    scope = f"uids = {listed(ranges)}\n" if ranges else ""
+    head = f"[[identity]]\nname = {json.dumps(name)}\n"
+    return f'{head}token_sha256 = "{token.hex()}"\nroles = {listed(roles)}\n{scope}'
 
 
 def _entry(number: int, entry: Mapping[str, object]) -> Identity:

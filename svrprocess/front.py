@@ -1,6 +1,7 @@
 """The gRPC server of a program: its port, its services, health and reflection."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -20,7 +21,8 @@ class Front:
     """Made on the running loop: `bind`, `start`, and in the end `aclose`.
 
     options: of the gRPC server; ports are never shared. max_rpcs: calls at a time, None for any
-    number. guard: stands before every rpc; None: everybody may do everything.
+    number. guard: stands before every rpc; None: everybody may do everything. apart: rpcs, by their
+    whole paths, that wait in queues of their own to be begun, whatever floods the others.
     """
 
     def __init__(
@@ -28,13 +30,19 @@ class Front:
         options: Sequence[tuple[str, int]] = KEEPALIVE,
         max_rpcs: int | None = None,
         guard: Guard | None = None,
+        apart: Iterable[str] = (),
     ) -> None:
-        whole = [("grpc.so_reuseport", 0), *options]
+        whole = {"grpc.so_reuseport": 0, **dict(options)}  # the last of equal ones counts
         self.server = grpc.aio.server(
-            options=whole,
+            options=list(whole.items()),
             maximum_concurrent_rpcs=max_rpcs,
             interceptors=None if guard is None else (guard,),
         )
+        for path in apart:
+            _, service, method = path.split("/")
+            # Without a handler: gRPC then asks for one as it does for all others.
+            nobody: dict[str, Any] = {method: None}
+            self.server.add_registered_method_handlers(service, nobody)
         self.health = health.Health()
         self.address = ""
 

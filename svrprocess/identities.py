@@ -74,15 +74,16 @@ class Identity(NamedTuple):
 class Identities:
     """All that are known, by what they show. Never changed.
 
-    Raises ValueError where a token or a name is two identities'.
+    known: by their order in the file. Raises ValueError where a token or a name is two identities'.
     """
 
     def __init__(self, known: Iterable[Identity] = ()) -> None:
         self.callers: dict[str, Caller] = {}
+        self.known = tuple(known)
         self._by_token: dict[bytes, Caller] = {}
         self._by_san: dict[str, Caller] = {}
         self._cached: dict[Shown, Caller] = {}
-        for caller, tokens, sans in known:
+        for caller, tokens, sans in self.known:
             if caller.name in self.callers:
                 raise ValueError(f"{caller.name!r} is the name of two")
             self.callers[caller.name] = caller

@@ -114,7 +114,7 @@ class Rights:
 
 
 def read(path: str) -> Identities:
-    """What an auth file says. Raises WrongUsage."""
+    """An auth file. Raises WrongUsage, which names it and what is wrong."""
     raw = read_secret(path, OPTION)
     try:
         return auth_file.parse(raw)

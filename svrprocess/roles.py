@@ -5,8 +5,9 @@ is refused until somebody has decided who it is for. None of this is asked where
 certificates nor an auth file are in use.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -41,19 +42,16 @@ class Caller:
     uids: tuple[UidRange, ...] = ()
     numbers_per_s: float | None = None
     requests_per_s: float | None = None
+    edges: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """edges: where its uids begin and end, in turn: what has passed an odd number is its."""
+        edges = [edge for first, last in self.uids for edge in (first, last + 1)]
+        object.__setattr__(self, "edges", tuple(edges))
 
     def covers(self, uid: int) -> bool:
         """Whether it may have to do with this uid."""
-        return not self.uids or any(first <= uid <= last for first, last in self.uids)
-
-    def outside(self, uids: Sequence[int]) -> list[int]:
-        """Indexes of those that it may have nothing to do with. O(1) for a caller of all uids."""
-        if not self.uids or not uids:
-            return []
-        low, high = min(uids), max(uids)
-        if any(first <= low and high <= last for first, last in self.uids):
-            return []
-        return [index for index, uid in enumerate(uids) if not self.covers(uid)]
+        return not self.uids or bisect_right(self.edges, uid) % 2 == 1
 
 
 def merged(ranges: Iterable[UidRange]) -> tuple[UidRange, ...]:

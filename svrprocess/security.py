@@ -106,7 +106,7 @@ class Security:
             await asyncio.wait((task,))
 
     async def _keep(self) -> None:
-        while self.certificates or self.links is not PLAIN or self.etcd is not PLAIN:
+        while self.certificates or self.links.watched or self.etcd.watched:
             await asyncio.sleep(POLL_S)
             await asyncio.to_thread(self.refresh)
 
@@ -115,10 +115,7 @@ class Security:
         for certificate in self.certificates:
             certificate.refresh()
         for credentials in (self.links, self.etcd):
-            try:
-                credentials.refresh()
-            except (OSError, ValueError) as error:
-                _log.debug("credentials_not_refreshed", error=str(error))
+            credentials.look()
 
 
 class _Exposed(Collector):

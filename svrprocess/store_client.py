@@ -16,6 +16,15 @@ QUICK_S = 1.0
 
 T = TypeVar("T")
 
+_REASONS = frozenset(
+    {
+        *(name.removeprefix("STORE_REASON_") for name in pb.StoreReason.keys()),  # noqa: SIM118
+        *("UNREACHABLE", "UNAUTHENTICATED", "PERMISSION_DENIED"),
+    }
+)
+_RANGES = {"refused": 1 << 16, "promises": 1 << 26}
+"""Fields of answers that hold ranges of sections, and how many sections they can be about."""
+
 _OPTIONS = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), *CHANNEL_OPTIONS]
 
 
@@ -97,7 +106,27 @@ class GrpcReplica:
         made = partial(self._link.call, method, timeout=timeout_s, **more)
         try:
             answer: T = await call(made, request, self.address)
-            return answer
         except RpcFailed as failed:
-            reason = "TIMEOUT" if failed.timed_out else failed.reason or "UNREACHABLE"
-            raise ReplicaFailed(reason, str(failed), membership=failed.membership) from None
+            raise refused(failed) from None
+        check(answer, self.address)
+        return answer
+
+
+def refused(failed: RpcFailed) -> ReplicaFailed:
+    """What came of a call without an answer; reasons are those that there are, whoever answers."""
+    reason = failed.reason or "UNREACHABLE"
+    if reason not in _REASONS:
+        reason = "INTERNAL"
+    if failed.timed_out:
+        reason = "TIMEOUT"
+    return ReplicaFailed(reason, str(failed), membership=failed.membership)
+
+
+def check(answer: Any, address: str) -> None:
+    """Raises ReplicaFailed where ranges in an answer are no ranges, or take for ever to go over."""
+    for name, most in _RANGES.items():
+        spans = getattr(answer, name, ())
+        if any(span.first > span.last for span in spans):
+            raise ReplicaFailed("INTERNAL", f"{address}: {name} has a range that is none")
+        if sum(span.last - span.first + 1 for span in spans) > most:
+            raise ReplicaFailed("INTERNAL", f"{address}: {name} has more than {most} sections")

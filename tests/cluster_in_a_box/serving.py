@@ -10,8 +10,9 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from allocsvr.answering import Answering
+from allocsvr.limits import MAX_MESSAGE_BYTES, Limits
 from allocsvr.peers import Peers
-from allocsvr.service import MAX_MESSAGE_BYTES, SERVICE, AllocService, Limits
+from allocsvr.service import SERVICE, AllocService
 from cluster_in_a_box.box import Box, Member
 from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.v1 import alloc_pb2_grpc

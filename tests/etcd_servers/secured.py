@@ -11,11 +11,16 @@ class Certificates:
     """An authority of our own, and what it has signed, in `folder`; hosts: besides 127.0.0.1."""
 
     def __init__(self, folder: Path, hosts: Sequence[str] = ()) -> None:
-        certs_folder.init(folder, hosts)
         self.folder = folder
+        self._hosts = hosts
+        self.renew()
         self.ca = folder / "ca.crt"
         self.server_cert = self.client_cert = folder / "etcd.crt"
         self.server_key = self.client_key = folder / "etcd.key"
+
+    def renew(self) -> None:
+        """All anew, into the same files; the authority stays."""
+        certs_folder.init(self.folder, self._hosts)
 
     def server_options(self) -> list[str]:
         """Of etcd: TLS towards clients, who must show a certificate that is made for this."""

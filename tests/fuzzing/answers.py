@@ -9,6 +9,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from allocsvr.ledger import Answers
 from allocsvr.peers import fitting
+from clustermap.errors import ReplicaFailed
 from fuzzing.loop import run_on_loop
 from fuzzing.mutate import absurd, seeded
 from seqsvr.batching import Outbox
@@ -18,7 +19,10 @@ from seqsvr.errors import TABLE, SeqError
 from seqsvr.sections import MAX_JUMP, SEQ_LIMIT
 from seqsvr.session import Session
 from seqsvr.v1 import alloc_pb2 as pb
+from seqsvr.v1 import store_pb2
 from seqsvr.wire import membership_of, reason_of, refusal
+from svrprocess import store_client
+from svrprocess.rpc import RpcFailed
 
 _WHERE = "127.0.0.1:1"
 
@@ -200,3 +204,33 @@ async def _learnt(table: Any) -> None:
         assert client.table() is not None and client.table().version == 7  # type: ignore[union-attr]
     client._owner(0)
     await client.aclose()
+
+
+def store_seeds() -> list[bytes]:
+    """First byte: which answer, as bytes or absurd."""
+    span = store_pb2.EpochRange(first=3, last=9, epoch=5)
+    refused = store_pb2.RaiseResponse(store_id=7, refused=[span])
+    renewed = store_pb2.RenewResponse(store_id=7, fence_version=3, promises=[span])
+    return [
+        b"\0" + refused.SerializeToString(),
+        b"\1" + renewed.SerializeToString(),
+        *(bytes((2 + kind, n)) for kind in range(2) for n in range(9)),
+    ]
+
+
+def store(data: bytes) -> None:
+    """Whoever goes over the ranges of what passes comes to an end; reasons are bounded labels."""
+    which = data[0] % 4 if data else 0
+    kind: Any = (store_pb2.RaiseResponse, store_pb2.RenewResponse)[which % 2]
+    try:
+        answer = kind.FromString(data[1:]) if which < 2 else absurd(kind, seeded(data))
+    except DecodeError:
+        return
+    reason = data[1:].decode("latin-1")
+    assert store_client.refused(RpcFailed(reason, "text")).reason in store_client._REASONS
+    try:
+        store_client.check(answer, _WHERE)
+    except ReplicaFailed:
+        return
+    spans = answer.refused if which % 2 == 0 else answer.promises
+    assert sum(max(0, span.last - span.first + 1) for span in spans) <= 1 << 26

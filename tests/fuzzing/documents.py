@@ -1,5 +1,7 @@
 """Targets: documents of the map, a whole map as operators' commands see it, what etcd answers."""
 
+import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +17,7 @@ from clustermap.etcd_requests import Keyspace
 from clustermap.jobs import Job, Move, Reform, State, job_key
 from clustermap.model import (
     CLUSTER_KEY,
+    MAX_ADDRESS,
     Assignment,
     Assignments,
     Cluster,
@@ -80,6 +83,9 @@ def seeds_of(documents: Any) -> Callable[[], list[bytes]]:
     return lambda: [document.to_json() for document in documents]
 
 
+_ADDRESS = re.compile(rb'address":("(?:[^"\\]|\\.)*")')
+
+
 def document(kind: Any) -> Callable[[bytes], None]:
     """What can be read is written again as it was, and understood again."""
 
@@ -92,6 +98,9 @@ def document(kind: Any) -> Callable[[bytes], None]:
         raw = found.to_json()
         assert kind.from_json(raw) == found
         assert kind.from_json(raw).to_json() == raw
+        for address in _ADDRESS.findall(raw):
+            shown = json.loads(address)
+            assert shown.isprintable() and " " not in shown and len(shown) <= MAX_ADDRESS
 
     return run
 

@@ -4,7 +4,8 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +25,7 @@ from seqsvr.sections import SEQ_LIMIT, UID_LIMIT
 from seqsvr.v1 import store_pb2
 from storesvr.__main__ import OPTIONS as STORE_OPTIONS
 from svrprocess.etcd_options import etcd_options
-from svrprocess.options import parse
+from svrprocess.options import Option, parse
 
 _FOLDER = TemporaryDirectory(prefix="fuzzing-")
 
@@ -168,12 +169,17 @@ def options_seeds() -> list[bytes]:
     return made
 
 
+def _optional(table: Iterable[Option]) -> list[Option]:
+    """The same, and one that is missing hides nothing that is wrong with the others."""
+    return [replace(option, required=False) for option in table]
+
+
 def options(data: bytes) -> None:
     """First byte: the program; the rest is its --config file."""
     program, table = _PROGRAMS[data[0] % 3 if data else 0]
     path = _file("config", data[1:])
     try:
-        args = parse(program, "", table, ["--config", path], environ={})
+        args = parse(program, "", _optional(table), ["--config", path], environ={})
         if hasattr(args, "etcd"):
             etcd_options(args)
     except CommandFailed as error:

@@ -4,9 +4,12 @@ import json
 import struct
 
 from seqsvr.v1 import alloc_pb2 as pb
+from seqsvr.v1 import store_pb2
 
 _DEEP = b"[" * 100_000
 _TOO_MANY = 2**64 - 1
+_FOR_EVER = store_pb2.EpochRange(first=0, last=_TOO_MANY, epoch=1)
+_BACKWARDS = store_pb2.EpochRange(first=9, last=0, epoch=1)
 
 
 def _session(**answer: object) -> bytes:
@@ -55,6 +58,10 @@ REGRESSIONS: dict[str, list[bytes]] = {
     "stored.map": [b"\1[]", b'\1{"entries":{"k":[1]}}', b'\1{"entries":{},"revision":"x"}'],
     # What is no text for protobuf: every answer with a table failed.
     "documents.map": [_with_address("\ud800:1"), _with_address("a\nb:1"), _with_address("h:1")],
+    "documents.orders": [
+        json.dumps({"format": 1, "set": "s", "drained": [{"address": one}], "pins": []}).encode()
+        for one in ("a b", "\x1b[2J", "\ud800", "x" * 999)
+    ],
     # Numbers that no sequence has, answers below the floor or about entries that were not asked.
     "answers.session": [
         _session(id=1, next=pb.BatchGetSeqResponse(seqs=[1, 2, _TOO_MANY], epochs=[3])),
@@ -65,6 +72,12 @@ REGRESSIONS: dict[str, list[bytes]] = {
         _advance(seqs=[5, _TOO_MANY], epochs=[3]),
         _advance(seqs=[5, 5], errors=[pb.EntryError(index=7)]),
         _advance(seqs=[5]),
+    ],
+    # Ranges that nobody comes to the end of; a label of metrics that its sender chose.
+    "answers.store": [
+        b"\0" + store_pb2.RaiseResponse(refused=[_FOR_EVER]).SerializeToString(),
+        b"\1" + store_pb2.RenewResponse(promises=[_FOR_EVER]).SerializeToString(),
+        b"\0" + store_pb2.RaiseResponse(refused=[_BACKWARDS]).SerializeToString(),
     ],
     # One line of the audit hid all others.
     "audit": [b"{}", b"[]", b"\xff", _DEEP, json.dumps({"at": 1}).encode()],

@@ -109,6 +109,12 @@ _ALL = (
         0.5,
     ),
     Target("answers.route", answers.route, answers.route_seeds, ("seqsvr.routing",), 0.5),
+    Target(
+        "answers.store",
+        answers.store,
+        answers.store_seeds,
+        ("svrprocess.store_client", "svrprocess.rpc"),
+    ),
     Target("answers.table", documents.routing_tables, documents.table_seeds, ("seqsvr.wire",)),
     *(
         Target(f"alloc.{rpc}", handlers.alloc(rpc), handlers.alloc_seeds(rpc), _ALLOC, 0.5)

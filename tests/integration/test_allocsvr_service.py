@@ -9,7 +9,8 @@ from typing import Any
 import grpc
 import pytest
 
-from allocsvr.service import SERVICE, Limits
+from allocsvr.limits import Limits
+from allocsvr.service import SERVICE
 from cluster_in_a_box import Box, eventually, open_box
 from cluster_in_a_box.serving import Served, explained, refusal, served
 from clustermap.placement import raise_floor

@@ -34,6 +34,9 @@ class Stream:
         self._requests = iter(requests)
         self.last = b""
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
     async def read(self) -> Any:
         raw = next(self._requests, None)
         return grpc.aio.EOF if raw is None else pb.SessionRequest.FromString(raw)

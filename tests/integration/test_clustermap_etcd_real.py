@@ -11,6 +11,7 @@ import grpc
 import pytest
 from etcd3.etcdrpc import rpc_pb2 as pb
 from etcd3.etcdrpc import rpc_pb2_grpc
+from prometheus_client import CollectorRegistry
 
 from clustermap.coordinator import follow
 from clustermap.errors import MapUnavailable
@@ -18,6 +19,7 @@ from clustermap.etcd import EtcdCoordinator, EtcdOptions
 from etcd_servers import Certificates, EtcdServers
 from etcd_servers.holder import Holder
 from processes.service import free_port
+from seqsvr.credentials import Credentials
 
 PATIENCE_S = 30.0
 
@@ -279,6 +281,42 @@ async def test_tls_with_certificates_on_both_sides(tmp_path: Path) -> None:
             with pytest.raises(MapUnavailable):
                 await coordinator.get("")
             await coordinator.aclose()
+
+
+async def test_watch_registration_and_leadership_outlive_three_renewals_of_certificates(
+    tmp_path: Path,
+) -> None:
+    made = Certificates(tmp_path / "certificates")
+    registry = CollectorRegistry()
+    with EtcdServers(tmp_path / "etcd", fsync=False, certificates=made) as servers:
+        options = EtcdOptions(
+            servers.endpoints, ca=made.ca, cert=made.client_cert, key=made.client_key
+        )
+        credentials = Credentials(options.tls)
+        coordinator = await EtcdCoordinator.open(options, registry, credentials)
+        registered = await coordinator.register("n", b"1", 2.0)
+        leading = await coordinator.elect("e", b"me")
+        async with aclosing(coordinator.watch("", 1)) as changes:
+            for turn in range(4):
+                if turn:
+                    made.renew()
+                    assert credentials.refresh()
+                    await asyncio.sleep(3)  # more than either lease lasts
+                await coordinator.transact({}, {f"k{turn}": b"v"})
+                async with asyncio.timeout(PATIENCE_S):
+                    while f"k{turn}" not in (await anext(changes)).entries:
+                        pass
+            [endpoint] = coordinator._endpoints._all
+            assert endpoint.link._line is not None
+            assert endpoint.link._line.generation == credentials.generation == 4
+            assert [line.users for line in endpoint.link._draining] == [1], "the watch's own"
+        assert not registered.lost.is_set() and not leading.lost.is_set()
+        metrics = {m.name: m for m in registry.collect()}
+        assert not metrics["seqsvr_etcd_watch_restarts"].samples
+        requests = metrics["seqsvr_etcd_requests"].samples
+        failed = [s for s in requests if s.name.endswith("_total") and s.labels["outcome"] != "ok"]
+        assert not failed
+        await coordinator.aclose()
 
 
 async def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Self
 
 import grpc
 import pytest
@@ -15,6 +16,7 @@ from certificates import Authority, Issued, bundle
 from fake_alloc import FakeAlloc, table_of
 from seqcheck.history import check
 from seqctl.history import HistoryReader
+from seqsvr import channels
 
 HOST = "127.0.0.1"
 
@@ -304,29 +306,62 @@ async def test_a_certificate_that_does_not_connect_harms_nothing_that_is_open(
 
 @pytest.mark.usefixtures("quick")
 async def test_what_is_queued_while_a_connection_is_being_made_goes_over_to_the_next(
-    authority: Authority, node: FakeAlloc, token: Path
+    authority: Authority, node: FakeAlloc, token: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody listens at the owner's address and says nothing; then the owner is there."""
-
-    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        held.append(writer)
-
-    held: list[asyncio.StreamWriter] = []
-    async with await asyncio.start_server(say_nothing, HOST) as mute:
-        host, port = mute.sockets[0].getsockname()
-        node.table = table_of({(0, 99): f"{host}:{port}"})
+    """The first one hangs for longer than the call may take."""
+    patient = ("grpc.min_reconnect_backoff_ms", 60_000)
+    options = [one for one in channels._OPTIONS if one[0] != patient[0]]
+    monkeypatch.setattr(channels, "_OPTIONS", [*options, patient])
+    async with Sluice(node.address) as sluice:
+        node.table = table_of({(0, 99): sluice.address})
         tls = of(authority, authority.issue("me"))
         async with seqsvr.AsyncClient(node.address, tls=tls, token_file=token) as seq:
-            call = asyncio.create_task(seq.next(7, timeout=30))
-            await until(lambda: bool(held))
-            connections = len(held)
+            call = asyncio.create_task(seq.next(7, timeout=20))
+            await until(lambda: sluice.connections == 1)
+            sluice.open = True
             token.write_text("later")
-            await until(lambda: len(held) > connections)
-            node.table = table_of({(0, 99): node.address}, version=2)
             assert await call == 1
-            assert node.tokens[-1] == "Bearer later"
-    for writer in held:
-        writer.close()
+            assert (node.tokens[-1], sluice.connections) == ("Bearer later", 2)
+
+
+class Sluice:
+    """Passes connections on to an address once it is open; those from before hang."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self.connections = 0
+        self.open = False
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._connected, HOST)
+        _, port = self._server.sockets[0].getsockname()
+        self.address = f"{HOST}:{port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+
+    async def _connected(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.append(back)
+        if not self.open:
+            return
+        far, there = await asyncio.open_connection(*self._target.split(":"))
+        self._writers.append(there)
+        async with asyncio.TaskGroup() as tasks:
+            for source, sink in ((near, there), (far, back)):
+                tasks.create_task(self._pass_on(source, sink))
+
+    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while piece := await source.read(65_536):
+                sink.write(piece)
+        except OSError:
+            pass
+        sink.close()
 
 
 async def test_closing_a_client_leaves_nothing_running(authority: Authority, token: Path) -> None:

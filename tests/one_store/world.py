@@ -38,9 +38,13 @@ T = TypeVar("T")
 
 
 class OneStore:
-    """Nothing runs before it is asked for; `close` ends what does."""
+    """Nothing runs before it is asked for; `close` ends what does.
 
-    def __init__(self, folder: Path) -> None:
+    metadata: what goes with the map's own question to a StoreSvr, such as a token.
+    """
+
+    def __init__(self, folder: Path, metadata: Sequence[tuple[str, str]] = ()) -> None:
+        self._metadata = tuple(metadata)
         self.folder = folder
         self.etcd = EtcdServers(folder / "etcd", fsync=False)
         self._children: list[Child] = []
@@ -68,10 +72,10 @@ class OneStore:
             *arguments,
         ).ready()
 
-    def start(self) -> "OneStore":
-        """etcd, store and map."""
+    def start(self, *arguments: object) -> "OneStore":
+        """etcd, store (with these options, too) and map."""
         self.etcd.start()
-        self.write_map(self.store())
+        self.write_map(self.store(DEFAULT_SET, *arguments))
         return self
 
     def close(self) -> None:
@@ -100,7 +104,7 @@ class OneStore:
         """As `seqctl cluster init` would."""
         with grpc.insecure_channel(store) as channel:
             stub: Any = store_pb2_grpc.StoreStub(channel)  # type: ignore[no-untyped-call]
-            info = stub.Info(pb.InfoRequest(), timeout=20)
+            info = stub.Info(pb.InfoRequest(), metadata=self._metadata, timeout=20)
         replicas = (Replica(info.replica, store, info.store_id),)
         puts: dict[str, bytes | None] = {
             CLUSTER_KEY: Cluster(info.cluster, info.section_size, info.uid_limit).to_json(),

@@ -43,7 +43,7 @@ TEXTS = st.text(max_size=12)
 ADDRESSES = TEXTS.filter(lambda text: text.isprintable() and " " not in text)
 COUNTS = st.one_of(st.integers(0, 3), st.integers(0, U64_MAX))
 SECTIONS = st.one_of(st.integers(0, 99), st.integers(0, SECTION_MAX))
-OWNERS = st.builds(Owner, IDS, ADDRESSES)
+OWNERS = st.builds(Owner, IDS, ADDRESSES, st.just("") | ADDRESSES)
 
 
 @st.composite
@@ -61,7 +61,7 @@ def assignments(draw: st.DrawFn) -> Assignments:
         heir = draw(st.one_of(st.none(), OWNERS)) if leaving else None
         owner, epoch = draw(OWNERS), draw(EPOCHS)
         entries.append(
-            Assignment(first, last, owner.incarnation, owner.address, epoch, leaving, heir)
+            replace(Assignment.to(owner, first, last, epoch), leaving=leaving, successor=heir)
         )
     floors = tuple(Floor(first, last, draw(EPOCHS)) for first, last in draw(spans()))
     return Assignments(draw(NAMES), draw(COUNTS), tuple(entries), floors)
@@ -123,7 +123,16 @@ def orders(draw: st.DrawFn) -> Orders:
 
 HOT = st.lists(st.tuples(SECTIONS, COUNTS), max_size=4).map(tuple)
 LOADS = st.builds(Load, COUNTS, HOT, COUNTS, COUNTS, COUNTS)
-NODES = st.builds(Node, IDS, ADDRESSES, NAMES, st.booleans(), st.booleans(), LOADS)
+NODES = st.builds(
+    Node,
+    IDS,
+    ADDRESSES,
+    NAMES,
+    st.booleans(),
+    st.booleans(),
+    LOADS,
+    st.just("") | ADDRESSES,
+)
 CLUSTERS = st.builds(
     Cluster, NAMES, st.integers(1, 2**32), st.integers(1, 2**63), st.integers(1, 2**63 - 1)
 )
@@ -136,8 +145,29 @@ def test_every_document_comes_back_and_equal_ones_are_equal_bytes(document: Any)
     raw = document.to_json()
     again = type(document).from_json(raw)
     assert again == document
+    assert hash(again) == hash(document), "what is shared by all who read it cannot be changed"
     assert again.to_json() == raw
     assert json.loads(raw)["format"] == 1
+
+
+@given(st.one_of(assignments(), NODES))
+def test_a_second_address_is_written_where_there_is_one_and_nowhere_else(
+    document: Assignments | Node,
+) -> None:
+    """Versions of before know of none, and read nothing that they do not know."""
+    if isinstance(document, Node):
+        owners = [document.owner]
+    else:
+        owners = [e.owner for e in document.entries]
+        owners += [e.successor for e in document.entries if e.successor is not None]
+    again = type(document).from_json(document.to_json())
+    found = [again] if isinstance(again, Node) else again.entries
+    assert [one.peer_address for one in found] == [
+        owner.peer_address for owner in owners[: len(found)]
+    ]
+    peers = sum(owner.peer_address != "" for owner in owners)
+    assert document.to_json().count(b'"peer_address":') == peers
+    assert all(owner.reached == (owner.peer_address or owner.address) for owner in owners)
 
 
 @given(sets())

@@ -74,7 +74,7 @@ class OutboxMachine(RuleBasedStateMachine):
         before, self.outbox = self.outbox, opened()
         self.outbox.inherit(before)
         assert before.take(self.now_s) is None
-        assert before.in_flight == 0 or not before.idle
+        assert before.idle == (before.in_flight == 0)
         self.before = [one for one in [*self.before, before] if not one.idle]
 
     @precondition(lambda self: self.flying)

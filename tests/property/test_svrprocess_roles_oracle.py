@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from allocsvr.permitting import outside_of
 from svrprocess import auth_file, roles
 from svrprocess.identities import (
     MAX_NAME,
@@ -47,17 +48,25 @@ def test_merged_ranges_hold_the_same_uids_and_are_apart(ranges: list[tuple[int, 
     assert all(one[1] + 1 < other[0] for one, other in pairwise(found))
 
 
-@given(RANGES, st.lists(FEW, max_size=8))
+FAR = [13, MAX_UID, MAX_UID + 1, 2**64 - 1]
+
+
+@given(RANGES, st.lists(FEW | st.sampled_from(FAR), max_size=8), st.booleans())
 def test_what_lies_outside_is_what_no_range_holds(
-    ranges: list[tuple[int, int]], uids: list[int]
+    ranges: list[tuple[int, int]], uids: list[int], to_the_end: bool
 ) -> None:
-    caller = Caller("a", frozenset(), merged(ranges))
-    inside = uids_of(ranges) if ranges else set(range(13))
-    assert caller.outside(uids) == [i for i, uid in enumerate(uids) if uid not in inside]
-    assert [caller.covers(uid) for uid in uids] == [uid in inside for uid in uids]
+    far = {13, MAX_UID} if to_the_end else set()
+    spans = [*ranges, *([(13, MAX_UID)] if to_the_end else [])]
+    caller = Caller("a", frozenset(), merged(spans))
+    inside = uids_of(ranges) | far if spans else {*range(13), *FAR}
+    wanted = [i for i, uid in enumerate(uids) if uid not in inside]
+    assert [i for i, uid in enumerate(uids) if not caller.covers(uid)] == wanted
+    for few in (0, len(uids) + 1):  # all at once, and one by one
+        assert list(outside_of(caller, uids, few=few)) == wanted
 
 
-@given(st.sampled_from(RULES), st.none() | ROLES)
+@pytest.mark.parametrize("rule", sorted(set(RULES), key=str), ids=str)
+@given(has=st.none() | ROLES)
 def test_a_rule_is_for_those_whom_it_names(rule: Rule, has: frozenset[Role] | None) -> None:
     reason = rule.refuses(None if has is None else Caller("a", has))
     if rule.anybody:
@@ -141,6 +150,7 @@ NAMED = st.one_of(st.text(), st.text("\\n\n", max_size=3), st.text("xy", min_siz
 
 
 @given(NAMED, NAMED)
+@example("\n", "\\n")
 def test_a_name_is_shown_on_one_line_and_no_two_alike(one: str, other: str) -> None:
     assert printable(one).isprintable()
     assert len(printable(one)) <= MAX_NAME
@@ -302,6 +312,9 @@ def is_sound_together(entries: list[dict[str, object]]) -> bool:
 
 @settings(max_examples=400)
 @given(FILES)
+@example([{"name": "a", "san": "seqsvr://role/reader", "roles": ["reader"]}])
+@example([{"name": "a", "san": "A.example", "roles": ["reader", "reader"]}])
+@example([{"name": "a", "san": ["A.example", "A.example"], "roles": ["reader"]}])
 def test_a_file_is_taken_for_what_it_says_or_refused_as_a_whole(
     entries: list[dict[str, object]],
 ) -> None:
@@ -324,6 +337,20 @@ def test_a_file_is_taken_for_what_it_says_or_refused_as_a_whole(
         for san in listed(entry.get("san", [])):
             kind = Shown(uris=(san.encode(),)) if ":" in san else Shown(dns=(san.encode(),))
             assert found.caller(kind) is caller
+
+
+@given(
+    st.sampled_from(GOOD_WORDS),
+    st.sampled_from(TOKENS),
+    several([*map(str, Role)]),
+    st.lists(st.sampled_from(GOOD_UIDS), unique=True),
+)
+def test_an_entry_that_is_made_reads_as_what_it_was_made_of(
+    name: str, token: str, has: list[str], uids: list[str]
+) -> None:
+    found = auth_file.parse(auth_file.entry(name, digest(token), has, uids).encode())
+    ranges = merged(map(auth_file.uid_range, uids))
+    assert found.caller(Shown(digest(token))) == Caller(name, frozenset(map(Role, has)), ranges)
 
 
 @settings(max_examples=300)

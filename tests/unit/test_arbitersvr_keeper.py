@@ -366,3 +366,16 @@ def test_a_pin_is_obeyed_at_once_and_not_only_in_the_next_round(settled: World) 
     order(settled, Orders("s").pinning(Pin(0, 0, there)))
     change = settled.obey()
     assert [(m.first, m.last, m.cause) for m in change.plan.moves] == [(0, 0, PINNED)]
+
+
+def test_a_node_is_probed_at_its_second_port_where_it_has_one(world: World) -> None:
+    plain, apart = node(1), replace(node(2), peer_address="n:2002")
+    document = reassign(reassign(Assignments("s"), 0, 99, plain), 100, 199, apart)
+    world.write(mark_leaving(document, 0, 9, replace(node(3), peer_address="n:2003").owner))
+    world.register(plain, apart)
+    world.see()
+    world.end(1, 2)
+    world.see()
+    world.now_ns += ROUND_NS
+    found = {probe.incarnation: probe.address for probe in world.keeper.due(world.now_ns)}
+    assert found == {1: "n:1", 2: "n:2002", 3: "n:2003"}

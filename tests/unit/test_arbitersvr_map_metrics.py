@@ -86,3 +86,14 @@ def test_one_who_leads_no_more_shows_nothing() -> None:
     assert shown.value("seqsvr_map_documents", kind="cluster") is None
     assert shown.jobs("running") is None
     assert shown.value("seqsvr_arbiter_jobs_idle_seconds") == 0
+
+
+def test_what_is_forgotten_and_seen_again_unchanged_is_shown_again() -> None:
+    shown = Shown()
+    picture = {"jobs/j": job(State.RUNNING, 1)}
+    shown.metrics.see(picture)
+    shown.metrics.clear()
+    assert shown.jobs("running") is None
+    shown.metrics.see(picture)
+    assert shown.jobs("running") == 1
+    assert shown.value("seqsvr_map_documents", kind="jobs") == 1

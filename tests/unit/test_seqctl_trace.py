@@ -1,11 +1,13 @@
 """Message traces: what is read, what is passed over, and which line is blamed."""
 
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from seqctl.failures import WrongUsage
+from seqctl.history import HistoryReader
 from seqctl.trace import read_trace
 
 
@@ -54,3 +56,20 @@ def test_a_uid_that_no_cluster_has_is_named(tmp_path: Path) -> None:
     read_trace(path)
     with pytest.raises(WrongUsage, match="t:2: "):
         read_trace(path, spread=2)
+
+
+@pytest.mark.parametrize("body", [b"1" * 10**8, b"\n" * 10**5, b"#" * 10**7])
+def test_a_packed_file_that_grows_without_end_takes_no_room(tmp_path: Path, body: bytes) -> None:
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(body, 9))
+    del body
+    tracemalloc.start()
+    try:
+        with pytest.raises(WrongUsage):
+            read_trace(str(path))
+        with pytest.raises(WrongUsage):
+            list(HistoryReader([str(path)]))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 << 20

@@ -234,3 +234,18 @@ def test_an_address_is_split_into_host_and_port() -> None:
     assert split("h:1") == ("h", 1)
     assert split("[::1]:7420") == ("[::1]", 7420)
     assert split("0.0.0.0:0") == ("0.0.0.0", 0)
+
+
+@pytest.mark.parametrize(
+    "line", ['data = "a\\u0000b"', "count = 0x" + "f" * 9_000, "count = 2026-01-01T00:00:00Z"]
+)
+def test_a_file_that_says_what_no_option_can_be_is_refused_in_one_short_line(
+    tmp_path: Path, line: str
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(line)
+    table = [Option("data", "", PATH, "where"), Option("count", 1, integer(1, 9), "how many")]
+    with pytest.raises(WrongUsage) as caught:
+        parse("program", "", table, ["--config", str(file)], environ={})
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300

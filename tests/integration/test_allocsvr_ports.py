@@ -1,0 +1,51 @@
+"""What a node's second port is called, and which ports workers get."""
+
+from itertools import pairwise
+
+import pytest
+
+from allocsvr import __main__ as program
+from allocsvr.serving import NodeFront
+from svrprocess.options import parse
+from svrprocess.security import Port, Security
+
+NEEDED = ("--etcd", "a:1", "--workers", "2")
+
+
+def last(command: list[str], flag: str) -> str:
+    """The last of equal flags counts."""
+    return dict(pairwise(command))[flag]
+
+
+def test_workers_have_consecutive_second_ports_where_they_are_given() -> None:
+    argv = [*NEEDED, "--listen", "h:70", "--peer-listen", "h:90", "--peer-advertise", "x:190"]
+    args = parse("allocsvr", "", program.OPTIONS, argv, {})
+    commands = [program._command(args, argv, index) for index in range(2)]
+    assert [last(one, "--listen") for one in commands] == ["h:70", "h:71"]
+    assert [last(one, "--peer-listen") for one in commands] == ["h:90", "h:91"]
+    assert [last(one, "--peer-advertise") for one in commands] == ["x:190", "x:191"]
+    args = parse("allocsvr", "", program.OPTIONS, NEEDED, {})
+    assert "--peer-listen" not in program._command(args, NEEDED, 1)
+
+
+@pytest.mark.parametrize(
+    ("peer_listen", "advertise", "peer_advertise", "told"),
+    [
+        ("", "h:70", "", ""),
+        ("127.0.0.1:0", "h:70", "", "127.0.0.1:{port}"),
+        ("127.0.0.1:0", "h:70", "x:90", "x:90"),
+        ("0.0.0.0:0", "h:70", "", "h:{port}"),
+        ("0.0.0.0:0", "[::1]:70", "", "[::1]:{port}"),
+    ],
+)
+async def test_the_map_is_told_where_the_second_port_is_reached(
+    peer_listen: str, advertise: str, peer_advertise: str, told: str
+) -> None:
+    front = NodeFront(Security(peer=Port("peer", insecure=True)))
+    front.bind("127.0.0.1:0", peer_listen)
+    peer = front.peer_front
+    port = peer.address.rpartition(":")[2] if peer is not None else ""
+    assert front.peer_address(advertise, peer_advertise) == told.format(port=port)
+    for one in (front.front, peer):
+        if one is not None:
+            await one.aclose(0)
