@@ -17,8 +17,9 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from allocsvr.answering import Answering
+from allocsvr.limits import Limits
 from allocsvr.peers import Peers
-from allocsvr.service import SERVICE, AllocService, Limits
+from allocsvr.service import SERVICE, AllocService
 from cluster_in_a_box import open_box
 from fuzzing.loop import run_on_loop
 from fuzzing.mutate import absurd, seeded
