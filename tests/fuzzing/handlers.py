@@ -62,6 +62,9 @@ class Call:
     async def write(self, message: Any) -> None:
         self.written.append(message)
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:4711"
+
     def time_remaining(self) -> float:
         return 0.01
 
