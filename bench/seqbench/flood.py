@@ -22,10 +22,17 @@ from real_cluster.program import Program, python, surroundings
 
 CALM_S = 10.0
 FLOOD_S = 60.0
+TIMES = 10
+"""As much is offered as what the node answers when it is asked by few, so many times over."""
 SHAPES = {
-    "single calls": ("--per-s", "20000", "--connections", "32"),
-    "Sessions": ("--per-s", "10000", "--connections", "8", "--sessions", "100", "--batch", "4096"),
+    "single calls": (("--connections", "1"), ("--connections", "32")),
+    "Sessions": (
+        ("--connections", "1", "--sessions", "4", "--batch", "4096"),
+        ("--connections", "8", "--sessions", "100", "--batch", "4096"),
+    ),
 }
+"""By kind: how to find out what it can do, and how it is flooded."""
+CAPACITY_S = 3.0
 COLUMNS = (
     "s",
     "answered",
@@ -65,12 +72,16 @@ def _flooded(
     # Of the node's sections, but others than are recorded: what a flood gets is not known.
     first = [uid // size * size for uid in load.uids_of(node)]
     uids = ",".join(str(section + place) for section in first for place in range(10, 40))
+    per_s = {kind: _capacity(cluster, node, uids, few) for kind, (few, _) in SHAPES.items()}
     load.take()
     looks: list[tuple[float, float, float, float]] = []
     _look(cluster, node, CALM_S, looks)
     say(f"flooding {node.name} for {seconds:g} s")
     began_s = time.monotonic()
-    floods = {kind: _flood(cluster, node, uids, seconds, shape) for kind, shape in SHAPES.items()}
+    floods = {
+        kind: _flood(cluster, node, uids, seconds, ("--per-s", str(TIMES * per_s[kind]), *shape))
+        for kind, (_, shape) in SHAPES.items()
+    }
     try:
         _look(cluster, node, seconds, looks)
         said = {kind: flood.communicate(timeout=30)[0] for kind, flood in floods.items()}
@@ -85,6 +96,7 @@ def _flooded(
     verdict = cluster.verdicts.judge(load.histories())
     return {
         "columns": list(COLUMNS),
+        "capacity_per_s": per_s,
         "rows": _rows(began_s, ticks, looks),
         "until_s": ended_s - began_s,
         "floods": {kind: json.loads(text.splitlines()[-1]) for kind, text in said.items()},
@@ -96,6 +108,13 @@ def _flooded(
         "failed": sum(tick[2] for tick in ticks),
         "violations": len(verdict["violations"]),
     }
+
+
+def _capacity(cluster: RealCluster, node: Program, uids: str, shape: tuple[str, ...]) -> float:
+    """Messages per second that it answers when it is asked for as many as it likes."""
+    asked = _flood(cluster, node, uids, CAPACITY_S, ("--per-s", "100000", *shape))
+    said = asked.communicate(timeout=30)[0].splitlines()[-1]
+    return float(json.loads(said)["answered"]) / CAPACITY_S
 
 
 def _flood(

@@ -140,7 +140,8 @@ def _scenes(scenes: Sequence[dict[str, Any]]) -> str:
 def _flood(found: dict[str, Any]) -> str:
     moved = "some" if found["map_changed"] else "none"
     lines = [
-        f"* {kind}: {said['offered']:,} offered to one node in {found['until_s']:.0f} s,"
+        f"* {kind}: {found['capacity_per_s'][kind]:,.0f} messages/s when asked by few;"
+        f" {said['offered']:,} offered to one node in {found['until_s']:.0f} s,"
         f" {said['answered']:,} answered"
         for kind, said in found["floods"].items()
     ]
