@@ -90,7 +90,7 @@ _OWN: tuple[Option, ...] = (
         "seconds without its caller reading an answer after which its connection is closed",
     ),
 )
-OPTIONS = (*_OWN, *port_options(MAX_MESSAGE_BYTES))
+OPTIONS = (*_OWN, *port_options(MAX_MESSAGE_BYTES, per_connection=100))
 
 
 def limits(args: argparse.Namespace) -> Limits:

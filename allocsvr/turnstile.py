@@ -84,7 +84,7 @@ class Turnstile:
                 turn.set_result(None)
                 used_s += work
         self._used_s = used_s
-        if used_s:
+        if self._line.length:
             self._loop.call_soon(self._turn)
         else:
             self.closed = False

@@ -42,7 +42,7 @@ from svrprocess.values import (
 
 GRACE_S = 2.0
 LIMITS = (
-    *port_options(MAX_MESSAGE_BYTES, per_connection=1_000),
+    *port_options(MAX_MESSAGE_BYTES),
     Option(
         "max-waiting-requests",
         MAX_WAITING,

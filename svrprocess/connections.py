@@ -5,6 +5,7 @@ import socket
 from urllib.parse import unquote
 
 FOLDER = "/proc/self/fd"
+_MAPPED = "::ffff:"  # before an IPv4 address, as sockets for both kinds have it
 
 
 def hang_up(peer: str) -> bool:
@@ -21,11 +22,12 @@ def hang_up(peer: str) -> bool:
                 continue
             # A copy is the same connection, and no longer lives than this look at it.
             with socket.socket(fileno=os.dup(int(name))) as one:
-                if one.getpeername()[:2] == wanted:
+                host, port = one.getpeername()[:2]
+                if (host.removeprefix(_MAPPED), port) == wanted:
                     one.shutdown(socket.SHUT_RDWR)
                     return True
-        except OSError:
-            continue  # it has gone meanwhile, or is connected to nobody
+        except (OSError, ValueError):
+            continue  # of another kind, or gone meanwhile, or connected to nobody
     return False
 
 
@@ -34,4 +36,4 @@ def _address(peer: str) -> tuple[str, int] | None:
     host, _, port = rest.rpartition(":")
     if kind not in ("ipv4", "ipv6") or not port.isdecimal():
         return None
-    return host.strip("[]"), int(port)
+    return host.strip("[]").removeprefix(_MAPPED), int(port)

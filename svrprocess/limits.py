@@ -20,7 +20,7 @@ each connection, of which a node has thousands."""
 
 
 def port_options(
-    max_message_bytes: int, max_calls: int = 10_000, per_connection: int = 100
+    max_message_bytes: int, max_calls: int = 10_000, per_connection: int = 1_000
 ) -> tuple[Option, ...]:
     """The options of a program with a port; what differs between programs is given."""
     return (
@@ -44,7 +44,7 @@ def port_options(
         ),
         Option(
             "max-pending-calls",
-            1_000,
+            4_000,
             integer(1, 1_000_000),
             "calls that have come and were not begun yet; of each rpc that must get through",
         ),

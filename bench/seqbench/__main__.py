@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from seqbench import plots, report, timeline
-from seqbench.run import TIMELINE, Run, chosen, machine
+from seqbench import flood, plots, report, timeline
+from seqbench.run import FLOOD, TIMELINE, Run, chosen, machine
 
 
 def arguments() -> argparse.Namespace:
@@ -21,12 +21,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="of everything, in turn (default 5)")
     parser.add_argument("--seconds", type=float, help="of each measurement (default 0.8)")
     parser.add_argument(
-        "--only", default="", metavar="NAME,..", help="cases, contestants, or `timeline`"
+        "--only", default="", metavar="NAME,..", help="cases, contestants, `timeline`, `flood`"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures of all rounds")
     parser.add_argument("--report", type=Path, metavar="DIR", help="tables, JSON and plots")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables into a document")
-    parser.add_argument("--quick", action="store_true", help="one short round, no timeline")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round, no timeline, no flood"
+    )
     return parser.parse_args()
 
 
@@ -36,6 +38,7 @@ def main() -> int:
     seconds = args.seconds or (0.3 if args.quick else 0.8)
     only = [name for name in args.only.split(",") if name]
     timed = TIMELINE in only or not (only or args.quick)
+    flooded = FLOOD in only or not (only or args.quick)
     try:
         cases, contestants = chosen(only)
     except ValueError as wrong:
@@ -46,9 +49,10 @@ def main() -> int:
         Path(folder).chmod(0o755)  # PostgreSQL runs as somebody else
         outcome = Run(Path(folder), seconds, cases, say).play(rounds, contestants)
         events = timeline.measured(Path(folder), say) if timed else []
+        flooding = flood.measured(Path(folder), say) if flooded else {}
     where = {**machine(), "rounds": rounds, "seconds": seconds}
     where["minutes"] = round((time.monotonic() - began_s) / 60, 1)
-    results = report.results(outcome, events, where, cases, contestants)
+    results = report.results(outcome, events, where, cases, contestants) | {"flood": flooding}
     text = report.text(results)
     print(text)
     _write(args, results, text)

@@ -26,7 +26,7 @@ QUANTILES = {"p50_ms": "p50", "p99_ms": "p99", "p999_ms": "p99.9"}
 
 
 def draw(found: dict[str, Any], folder: Path) -> list[Path]:
-    """Write callers.svg, latency.svg and timeline.svg, as far as there are figures for them."""
+    """Write callers.svg, latency.svg, timeline.svg, flood.svg, as far as there are figures."""
     matplotlib.rcParams.update({"svg.hashsalt": "seqbench", "font.size": 9})
     drawn = []
     if _lines(found, "per_s"):
@@ -34,6 +34,8 @@ def draw(found: dict[str, Any], folder: Path) -> list[Path]:
     scenes = [scene for scene in found["timeline"] if "slices" in scene]
     if scenes:
         drawn.append(_timeline(scenes, folder))
+    if found.get("flood"):
+        drawn.append(_flood(found["flood"], folder))
     return drawn
 
 
@@ -103,6 +105,27 @@ def _timeline(scenes: Sequence[dict[str, Any]], folder: Path) -> Path:
         axes.grid(True, which="both", alpha=0.25)
         axes.legend(fontsize=8)
     return _saved(figure, folder / "timeline.svg")
+
+
+def _flood(found: dict[str, Any], folder: Path) -> Path:
+    figure, panels = pyplot.subplots(4, 1, figsize=(9, 10), sharex=True)
+    seconds, answered, failed, p99_ms, left_s, memory_mb, limited = zip(*found["rows"], strict=True)
+    panels[0].plot(seconds, answered, label="answered", color="#009e73")
+    panels[0].plot(seconds, failed, label="failed", color="#d55e00")
+    panels[0].set(ylabel="calls per second", title="Callers that behave, on three nodes")
+    panels[1].plot(seconds, p99_ms, label="p99", color="#0072b2")
+    panels[1].set(ylabel="ms", yscale="log", title="The same")
+    panels[2].plot(seconds, left_s, label="left of the lease", color="#cc79a7")
+    panels[2].set(ylabel="seconds", ylim=(0, None), title="The node that is flooded")
+    panels[3].plot(seconds, memory_mb, label="memory", color="#e69f00")
+    panels[3].set(ylabel="MB", ylim=(0, None), xlabel="seconds; flooded from 0 to the second line")
+    for axes in panels:
+        axes.axvline(0, color="black", lw=0.8, ls="--")
+        axes.axvline(found["until_s"], color="black", lw=0.8, ls="--")
+        axes.grid(True, alpha=0.25)
+        axes.legend(fontsize=8, loc="upper right")
+    del limited
+    return _saved(figure, folder / "flood.svg")
 
 
 def _saved(figure: Any, path: Path) -> Path:

@@ -70,6 +70,7 @@ def text(found: Results) -> str:
         for name, case in found["cases"].items()
     ]
     parts += ["### Latency over time\n\n" + _scenes(found["timeline"])] if found["timeline"] else []
+    parts += ["### A flood\n\n" + _flood(found["flood"])] if found.get("flood") else []
     if found["failures"]:
         parts.append("### Failed\n\n" + "\n".join(f"* {line}" for line in found["failures"]))
     return "\n\n".join(parts) + "\n"
@@ -133,6 +134,24 @@ def _scenes(scenes: Sequence[dict[str, Any]]) -> str:
             if key not in hidden
         ]
         lines.append(f"* {scene['name']}: {', '.join(facts)}")
+    return "\n".join(lines)
+
+
+def _flood(found: dict[str, Any]) -> str:
+    moved = "some" if found["map_changed"] else "none"
+    lines = [
+        f"* {kind}: {found['capacity_per_s'][kind]:,.0f} messages/s when asked by few;"
+        f" {said['offered']:,} offered to one node in {found['until_s']:.0f} s,"
+        f" {said['answered']:,} answered"
+        for kind, said in found["floods"].items()
+    ]
+    lines += [
+        f"* callers that behave, on all nodes: {found['answered']:,} answered,"
+        f" {found['failed']} failed, {found['violations']} violations",
+        f"* least of the lease left: {found['least_lease_left_s']:.2f} s; epochs changed:"
+        f" {found['epoch_changes']:.0f}; sections moved: {moved}",
+        f"* most memory of the node: {found['most_memory_mb']:.0f} MB",
+    ]
     return "\n".join(lines)
 
 

@@ -23,7 +23,8 @@ from seqbench.samples import Spread
 Say = Callable[[str], None]
 PATIENCE_S = 60.0
 TIMELINE = "timeline"
-"""Among names of cases; see timeline.py."""
+FLOOD = "flood"
+"""Among names of cases; see timeline.py and flood.py."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -172,11 +173,11 @@ def send(pids: Sequence[int], number: int) -> None:
 
 def chosen(only: Sequence[str]) -> tuple[list[Case], list[str]]:
     """Cases and contestants for names of either; ValueError for a name of neither."""
-    unknown = set(only) - set(CASES) - set(CONTESTANTS) - {TIMELINE}
+    unknown = set(only) - set(CASES) - set(CONTESTANTS) - {TIMELINE, FLOOD}
     if unknown:
-        known = ", ".join([*CASES, *CONTESTANTS, TIMELINE])
+        known = ", ".join([*CASES, *CONTESTANTS, TIMELINE, FLOOD])
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}; known are {known}")
-    if set(only) == {TIMELINE}:
+    if only and set(only) <= {TIMELINE, FLOOD}:
         return [], []
     cases = [CASES[name] for name in CASES if name in only] or list(CASES.values())
     names = [name for name in CONTESTANTS if name in only] or list(CONTESTANTS)

@@ -13,6 +13,7 @@ import random
 import selectors
 import sys
 import time
+from collections.abc import Sequence
 
 from flooding import frames
 from flooding.connection import Connection
@@ -25,14 +26,14 @@ class Flood:
     """sessions: streams per connection; 0: unary calls. batch: entries of a message."""
 
     def __init__(
-        self, address: str, *, connections: int, sessions: int, batch: int, uid_limit: int
+        self, address: str, *, connections: int, sessions: int, batch: int, uids: Sequence[int]
     ) -> None:
         rng = random.Random(7)
-        uids = [[rng.randrange(uid_limit) for _ in range(batch)] for _ in range(8)]
+        some = [[rng.choice(uids) for _ in range(batch)] for _ in range(8)]
         path = "/seqsvr.v1.Alloc/Session" if sessions else "/seqsvr.v1.Alloc/GetSeq"
         self._payloads = [
-            frames.message(_request(some, session=bool(sessions)).SerializeToString())
-            for some in uids
+            frames.message(_request(one, session=bool(sessions)).SerializeToString())
+            for one in some
         ]
         self._address, self._path, self._sessions = address, path, sessions
         self._selector = selectors.DefaultSelector()
@@ -137,14 +138,14 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--sessions", type=int, default=0, help="per connection; 0: unary calls")
     parser.add_argument("--batch", type=int, default=1, help="entries of a Session's message")
-    parser.add_argument("--uid-limit", type=int, default=1_000_000)
+    parser.add_argument("--uids", default="", metavar="UID[,...]", help="else any below 10^6")
     args = parser.parse_args()
     flood = Flood(
         args.addr,
         connections=args.connections,
         sessions=args.sessions,
         batch=args.batch,
-        uid_limit=args.uid_limit,
+        uids=[int(uid) for uid in args.uids.split(",") if uid] or range(1_000_000),
     )
     flood.run(args.per_s, args.seconds)
     print(json.dumps(flood.figures()), flush=True)
