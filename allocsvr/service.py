@@ -28,6 +28,7 @@ from allocsvr.node import AllocNode
 from allocsvr.packing import session_response
 from allocsvr.permitting import check_admin, check_next, outside
 from allocsvr.streams import ENTRY_BYTES, Stream
+from allocsvr.turnstile import LONGEST_S
 from seqsvr import tracing
 from seqsvr.errors import TABLE
 from seqsvr.invariants import BrokenInvariant
@@ -288,12 +289,15 @@ class AllocService:
     async def _turned_away(
         self, request: pb.SessionRequest, refused: Refused, stream: Stream
     ) -> None:
-        """Told to come again; until then nothing is read from it, lest refusals fill our time."""
+        """Told to come again; until then nothing is read from it, lest refusals fill our time.
+
+        Not for longer than LONGEST_S: something smaller may be behind it.
+        """
         self._sessions_asked.inc()
         self._metrics.errors.labels("Session", refused.reason).inc()
         response = pb.SessionResponse(id=request.id, refused=refused.entry())
         await self._delivered(request, response, stream, time.perf_counter())
-        await asyncio.sleep(refused.retry_after_ms / 1000)
+        await asyncio.sleep(min(refused.retry_after_ms / 1000, LONGEST_S))
 
     def _one(
         self, request: pb.SessionRequest, stream: Stream, late: asyncio.TaskGroup, start: float

@@ -35,10 +35,15 @@ class _Reformer:
         self._world = world
         self._rng = rng
         self._spares: list[Replica] = []
+        self._shrinking = random.Random(f"shrinking {world.plan.seed}")
+        self._smaller: Reform | None = None
 
     def begin(self, name: str) -> Job | None:
         """The next job."""
         world, rng = self._world, self._rng
+        if self._smaller is not None:
+            smaller, self._smaller = self._smaller, None
+            return self._shrunk(name, smaller)
         if rng.random() < 0.6:
             self._prepare()
             return None
@@ -47,6 +52,8 @@ class _Reformer:
         if held is None:
             return None
         spec = SetSpec.from_json(held.value)
+        if world.plan.kinds and not spec.joint and self._prepare_to_shrink(spec):
+            return None
         reform = _finishing(spec) if spec.joint else self._changed(spec)
         if reform is None:
             return None
@@ -74,7 +81,38 @@ class _Reformer:
             return None
         newcomers = [self._newcomer() for _ in range(size - len(staying))]
         r, w = rng.choice(SIZES[size])
+        if size == 4 and self._shrinking.random() < 0.6:
+            r, w = SIZES[4][1]
         return Reform(spec.name, (*staying, *newcomers), r, w)
+
+    # -- those who stay have missed what those who leave know
+
+    def _prepare_to_shrink(self, spec: SetSpec) -> bool:
+        """Where rule 2 has those who stay written to though nobody is new: have them miss raises,
+        as nodes do not reach them for a while; then one of them is left out.
+        """
+        rng, staying = self._shrinking, spec.replicas[1:]
+        r, w = SIZES[3][0]
+        if len(staying) != 3 or len(spec.replicas) - spec.w < r or rng.random() < 0.2:
+            return False
+        blind = rng.sample([one.name for one in staying], len(staying) + 1 - spec.w)
+        nodes = self._world.faults.named("node")
+        pairs = [pair for n in nodes for s in blind for pair in ((n, s), (s, n))]
+        for one, other in pairs:
+            self._world.network.set_weather(one, other, Weather(cut=True))
+        self._world.note("network", f"nodes are cut off from {blind}")
+        self._smaller = Reform(spec.name, staying, r, w)
+        self._world.faults.later(rng.uniform(0.5, 2.5), lambda: _mend(self._world.network, pairs))
+        return True
+
+    def _shrunk(self, name: str, reform: Reform) -> Job:
+        """The job for it; often some owner dies, and the next one asks who was left."""
+        world, rng = self._world, self._shrinking
+        node = rng.choice(world.faults.named("node"))
+        world.note("operator", f"leaves one out: {[one.name for one in reform.replicas]}")
+        world.faults.later(rng.uniform(0.0, 0.3), lambda: world.kill(node))
+        world.faults.later(rng.uniform(1.0, 3.0), lambda: world.restart(node))
+        return Job(name, State.RUNNING, "operator", 0, reform=reform)
 
     def _newcomer(self) -> Replica:
         return self._spares.pop(0) if self._spares else self._world.new_store()

@@ -31,7 +31,7 @@ class Secured:
     """The local cluster over TLS, and seqctl as somebody with a role."""
 
     def __init__(self, folder: Path) -> None:
-        self.certs = folder / "data" / "certs"
+        self.certs, self.logs = folder / "data" / "certs", folder / "data" / "log"
         self._base = free_base(*NODES, *STORES, *ARBITERS, *ETCDS, *ETCD_PEERS)
         self.seeds, self.etcd = self._addresses(NODES), self._addresses(ETCDS)
         self._log = folder / "err"
@@ -72,9 +72,12 @@ class Secured:
         """The certificate that the port at `offset` shows to an operator, in PEM."""
         context = ssl.create_default_context(cafile=self.certs / "ca.crt")
         context.load_cert_chain(self.certs / "operator.crt", self.certs / "operator.key")
-        plain = socket.create_connection(("127.0.0.1", self._base + offset), timeout=20)
+        plain = self.connected(offset)
         with context.wrap_socket(plain, server_hostname="127.0.0.1") as secured:
             return ssl.DER_cert_to_PEM_cert(secured.getpeercert(binary_form=True) or b"")
+
+    def connected(self, offset: int) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self._base + offset), timeout=20)
 
     def _three(self, prefix: str, name: str) -> list[str]:
         file, ca = self.certs / name, self.certs / "ca.crt"
@@ -123,6 +126,7 @@ def test_the_replay_meets_no_failure_while_all_certificates_are_renewed_under_it
     checked = seqctl("check", history)
     assert checked.returncode == 0 and ", 0 failed calls" in checked.stdout, checked.stdout
     everybody_shows_what_is_in_the_files(secured)
+    strangers_are_no_lines_in_the_log(secured)
     status = seqctl("cluster", "status", *secured.to_map(), *secured.to_nodes("operator")[2:])
     assert status.returncode == 0, status.stdout + status.stderr
     assert secured.stop() == 0, secured.err()
@@ -146,6 +150,18 @@ def flawless(replay: "subprocess.Popen[str]") -> int:
     wanted = {"messages": 59_835, "numbers": 119_670, "violations": 0, "failed": 0}
     assert {name: summary[name] for name in wanted} == wanted
     return 1
+
+
+def strangers_are_no_lines_in_the_log(secured: Secured) -> None:
+    """Neither those who hang up nor those who speak no TLS."""
+    ours = [log for kind in ("alloc", "store", "arbiter") for log in secured.logs.glob(f"{kind}-*")]
+    before = [log.read_bytes().count(b"andshake") for log in ours]
+    for offset in (*NODES, *STORES, *ARBITERS):
+        for said in (b"", b"GET / HTTP/1.1\r\n\r\n"):
+            with secured.connected(offset) as stranger:
+                stranger.sendall(said)
+    time.sleep(1)
+    assert len(ours) == 8 and [log.read_bytes().count(b"andshake") for log in ours] == before
 
 
 def everybody_shows_what_is_in_the_files(secured: Secured) -> None:

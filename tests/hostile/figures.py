@@ -8,6 +8,7 @@ midst of it. Prints a table in Markdown. Loopback only.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ SETTLE_S = 3.0
 MB = 2**20
 COLUMNS = (
     *("attack", "connections", "p50 ms", "p99 ms", "newcomer s", "failed"),
-    *("RSS MB", "fds", "closed", "frames"),
+    *("CPU %", "RSS MB", "fds", "closed", "frames"),
 )
 
 
@@ -74,9 +75,13 @@ class Honest:
 
 @dataclass
 class Seen:
-    """What an attack did. Sizes in bytes, times in seconds; before, during and after."""
+    """What an attack did. Sizes in bytes, times in seconds; before, during and after.
+
+    cpu: of the service, in cores, before and during.
+    """
 
     honest: Honest
+    cpu: Sequence[float]
     newcomer_s: float
     rss: Sequence[int]
     descriptors: Sequence[int]
@@ -123,22 +128,35 @@ def attacked(
     """One attack on a service that runs, and what it was like before, during and after."""
     more = shown.of_hostile() if shown else []
     with Honest(service.address, shown.of_honest() if shown else None) as honest:
-        time.sleep(seconds / 2)
+        cpu = [_cores(service, seconds / 2)]
         sizes, opened = [service.rss_bytes()], [service.descriptors()]
         process = start_attack(service.address, name, connections, seconds, *more)
         wait_for(process)
+        # Counting thousands of descriptors keeps this process from what it measures.
+        descriptors, most = service.descriptors(), service.rss_bytes()
         honest.next_phase()
         newcomer_s = _newcomer(service.address, shown.of_newcomer() if shown else [])
-        most, descriptors = 0, 0
+        cpu.append(_cores(service, seconds / 2))
         while process.poll() is None:
             most = max(most, service.rss_bytes())
-            descriptors = max(descriptors, service.descriptors())
             time.sleep(0.1)
         attacker = attacker_says(process)
     time.sleep(SETTLE_S)
     sizes += [most, service.rss_bytes()]
     opened += [descriptors, service.descriptors()]
-    return Seen(honest, newcomer_s, sizes, opened, attacker)
+    return Seen(honest, cpu, newcomer_s, sizes, opened, attacker)
+
+
+def _cores(service: Service, seconds: float) -> float:
+    """What it takes of the machine's cores for so long: other than times, no matter of its load."""
+    began, began_s = _cpu_s(service.pid), time.monotonic()
+    time.sleep(seconds)
+    return (_cpu_s(service.pid) - began) / (time.monotonic() - began_s)
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def start_attack(
@@ -204,6 +222,7 @@ def _row(name: str, seen: Seen) -> str:
         *(_arrows(seen.honest.quantiles_ms(share), "{:.1f}") for share in (0.5, 0.99)),
         f"{seen.newcomer_s:.1f}",
         len(seen.honest.failed),
+        _arrows([100 * cores for cores in seen.cpu], "{:.0f}"),
         _arrows([size / MB for size in seen.rss], "{:.0f}"),
         _arrows(seen.descriptors, "{}"),
         seen.attacker["closed"],

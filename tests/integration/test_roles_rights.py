@@ -135,6 +135,24 @@ async def test_a_batch_of_ones_own_uids_is_answered_as_by_anybody(ports: Guarded
         session.cancel()
 
 
+async def test_what_waits_for_a_raise_is_told_apart_from_what_is_refused(
+    ports: GuardedPorts,
+) -> None:
+    batch = pb.BatchGetSeqRequest(uids=[20, 5, 5, 21, 5], counts=[10_000] * 5)
+    async with stub(ports, "few") as few:
+        answer = await few("BatchGetSeq", batch)
+        assert refused(answer) == [0, 3]
+        assert list(answer.seqs) == [0, 1, 10_001, 0, 20_001]
+        session, seqs = few.session(), [-1] * 5
+        await session.write(pb.SessionRequest(id=1, next=batch))
+        while -1 in seqs:
+            part = await session.read()
+            for at, seq in zip(part.indexes or range(5), part.next.seqs, strict=True):
+                seqs[at] = seq
+        assert seqs == [0, 30_001, 40_001, 0, 50_001]
+        session.cancel()
+
+
 async def test_a_single_call_for_anothers_uid_is_refused(ports: GuardedPorts) -> None:
     async with stub(ports, "few") as few:
         assert (await few("GetSeq", pb.GetSeqRequest(uid=4000))).seq == 1

@@ -14,7 +14,7 @@ from clustermap.errors import ReplicaFailed
 from clustermap.model import Assignments, SetSpec, node_key
 from clustermap.nodes import Node
 from clustermap.placement import reassign
-from seqctl import backup, restore, verify
+from seqctl import backup, credentials, restore, verify
 from seqctl.backup_file import Damaged, read_backup
 from seqctl.cluster import initialise
 from seqctl.failures import NotDone, WrongUsage
@@ -79,7 +79,10 @@ class World:
 
 
 def arguments(given: dict[str, Any]) -> argparse.Namespace:
-    return argparse.Namespace(**({"timeout": 5.0, "output": "json"} | given))
+    parser = argparse.ArgumentParser()
+    credentials.add_arguments(parser)
+    own = vars(parser.parse_args([])) | {"timeout": 5.0, "output": "json"}
+    return argparse.Namespace(**(own | given))
 
 
 @pytest.fixture

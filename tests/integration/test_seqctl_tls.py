@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -12,6 +13,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from certificates import Authority, Issued
 from fake_alloc import FakeAlloc
+from seqctl.cluster_asking import ask_stores
+from seqsvr import Tls
+from seqsvr.credentials import Credentials
+from seqsvr.v1 import store_pb2, store_pb2_grpc
 
 HOST = "127.0.0.1"
 
@@ -187,3 +192,33 @@ async def test_options_that_name_nothing_of_use_are_wrong_usage(
     assert code == 2
     assert said.format(**files) in err
     assert err.count("\n") == 1
+
+
+class Replica(store_pb2_grpc.StoreServicer):
+    """Says who asks it."""
+
+    async def Info(self, request: store_pb2.InfoRequest, context: Any) -> store_pb2.InfoResponse:
+        told = dict(context.invocation_metadata())
+        assert context.auth_context()["x509_common_name"] == [b"operator"]
+        return store_pb2.InfoResponse(replica=told["authorization"])
+
+
+async def test_replicas_are_asked_over_tls_and_with_a_token(
+    authority: Authority, issued: Issued, shown: list[str], tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret")
+    tls = Tls(*shown[1::2])
+    server = grpc.aio.server()
+    store_pb2_grpc.add_StoreServicer_to_server(Replica(), server)  # type: ignore[no-untyped-call]
+    port = server.add_secure_port(f"{HOST}:0", secured(authority, issued))
+    await server.start()
+    try:
+        where = f"{HOST}:{port}"
+        known = await ask_stores([where], 20, Credentials(tls, token))
+        assert getattr(known[where], "replica", known[where]) == "Bearer s3cret"
+        unknown = (await ask_stores([where], 20))[where]
+        assert isinstance(unknown, str)
+        assert unknown.startswith("UNAVAILABLE: ")
+    finally:
+        await server.stop(None)
