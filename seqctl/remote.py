@@ -11,8 +11,10 @@ from clustermap.coordinator import Coordinator
 from clustermap.errors import MapCorrupt, MapUnavailable
 from seqctl import arguments
 from seqctl.failures import NotDone, WrongUsage
+from seqsvr.credentials import Credentials
 from svrprocess.etcd_options import ETCD_OPTIONS, etcd_options
 from svrprocess.options import CONFIG, add_flags, resolve
+from svrprocess.security import Security
 
 TIMEOUT_S = 5.0
 
@@ -55,10 +57,12 @@ async def opened(args: argparse.Namespace) -> AsyncIterator[Coordinator]:
     # What fails is said once, by the command.
     logging.getLogger("clustermap").addHandler(logging.NullHandler())
     try:
-        coordinator = await EtcdCoordinator.open(options)
+        credentials = Credentials(options.tls)
     except (OSError, ValueError) as error:
         raise WrongUsage(f"--etcd options: {error}") from None
+    coordinator = await EtcdCoordinator.open(options, credentials=credentials)
     try:
-        yield coordinator
+        async with Security(etcd=credentials).kept_fresh():  # some commands run for hours
+            yield coordinator
     finally:
         await coordinator.aclose()
