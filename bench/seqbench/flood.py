@@ -4,8 +4,6 @@ Callers that behave call all uids of a cluster of three nodes; single calls and 
 node. Balancing is off: evening out what the flood loads would be a planned move.
 """
 
-import json
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,26 +11,15 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from processes import ROOT
+from flooding.on_node import Floods, capacities, uids_beside
 from processes.memory import resident_bytes
-from real_cluster.cluster import METRICS_PORT, RealCluster, Shape, address_of
+from real_cluster.cluster import METRICS_PORT, RealCluster, Shape
 from real_cluster.histogram import Histogram
 from real_cluster.load import Load
-from real_cluster.program import Program, python, surroundings
+from real_cluster.program import Program
 
 CALM_S = 10.0
 FLOOD_S = 60.0
-TIMES = 10
-"""As much is offered as what the node answers when it is asked by few, so many times over."""
-SHAPES = {
-    "single calls": (("--connections", "1"), ("--connections", "32")),
-    "Sessions": (
-        ("--connections", "1", "--sessions", "4", "--batch", "4096"),
-        ("--connections", "8", "--sessions", "100", "--batch", "4096"),
-    ),
-}
-"""By kind: how to find out what it can do, and how it is flooded."""
-CAPACITY_S = 3.0
 COLUMNS = (
     "s",
     "answered",
@@ -68,27 +55,19 @@ def _flooded(
 ) -> Figures:
     node, name = cluster.nodes[0], cluster.sets[0].name
     before, changes = cluster.in_map(do="document", set=name), _changes(cluster)
-    size = cluster.shape.section_size
-    # Of the node's sections, but others than are recorded: what a flood gets is not known.
-    first = [uid // size * size for uid in load.uids_of(node)]
-    uids = ",".join(str(section + place) for section in first for place in range(10, 40))
-    per_s = {kind: _capacity(cluster, node, uids, few) for kind, (few, _) in SHAPES.items()}
+    uids = uids_beside(load.uids_of(node), cluster.shape.section_size)
+    per_s = capacities(cluster, node, uids)
     load.take()
     looks: list[tuple[float, float, float, float]] = []
     _look(cluster, node, CALM_S, looks)
     say(f"flooding {node.name} for {seconds:g} s")
     began_s = time.monotonic()
-    floods = {
-        kind: _flood(cluster, node, uids, seconds, ("--per-s", str(TIMES * per_s[kind]), *shape))
-        for kind, (_, shape) in SHAPES.items()
-    }
+    floods = Floods(cluster, node, uids, seconds, per_s)
     try:
         _look(cluster, node, seconds, looks)
-        said = {kind: flood.communicate(timeout=30)[0] for kind, flood in floods.items()}
+        said = floods.said()
     finally:
-        for flood in floods.values():
-            flood.kill()
-            flood.communicate()
+        floods.close()
     ended_s = time.monotonic()
     _look(cluster, node, CALM_S, looks)
     ticks = load.take()["ticks"]
@@ -99,7 +78,7 @@ def _flooded(
         "capacity_per_s": per_s,
         "rows": _rows(began_s, ticks, looks),
         "until_s": ended_s - began_s,
-        "floods": {kind: json.loads(text.splitlines()[-1]) for kind, text in said.items()},
+        "floods": said,
         "map_changed": after != before,
         "epoch_changes": now - changes,
         "least_lease_left_s": min(look[1] for look in looks),
@@ -108,27 +87,6 @@ def _flooded(
         "failed": sum(tick[2] for tick in ticks),
         "violations": len(verdict["violations"]),
     }
-
-
-def _capacity(cluster: RealCluster, node: Program, uids: str, shape: tuple[str, ...]) -> float:
-    """Messages per second that it answers when it is asked for as many as it likes."""
-    asked = _flood(cluster, node, uids, CAPACITY_S, ("--per-s", "100000", *shape))
-    said = asked.communicate(timeout=30)[0].splitlines()[-1]
-    return float(json.loads(said)["answered"]) / CAPACITY_S
-
-
-def _flood(
-    cluster: RealCluster, node: Program, uids: str, seconds: float, shape: tuple[str, ...]
-) -> "subprocess.Popen[str]":
-    command = python("flooding.program", "--addr", address_of(node), "--uids", uids)
-    return subprocess.Popen(
-        ["nice", *cluster.client.entering, *command, "--seconds", str(seconds), *shape],
-        env=surroundings(),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def _look(
