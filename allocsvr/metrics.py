@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from allocsvr.spreads import Counts, Spreads
+from svrprocess import limits
 
 _LATENCY = (
     0.0001,
@@ -106,12 +107,7 @@ class Metrics:
             "seqsvr_route_version", "Version of the routing table.", registry=r
         )
         self.sessions = Gauge("seqsvr_sessions", "Open Session streams.", registry=r)
-        self.limited = Counter(
-            "seqsvr_limited",
-            "Requests refused, and calls and Sessions ended, for a limit; by its option.",
-            ["limit"],
-            registry=r,
-        )
+        self.limited = limits.counter(r)
         self.queued = Gauge(
             "seqsvr_queued_requests", "Requests of Sessions that wait for their turn.", registry=r
         )

@@ -100,7 +100,7 @@ class NodeFront:
 
     def _front(self, guard: Guard | None) -> Front:
         options = (*OPTIONS, *grpc_options(self._args))
-        return Front(options, self._args.max_calls, guard, APART)
+        return Front(options, self._args.max_calls, guard, APART, self._args.request_s)
 
     @property
     def _fronts(self) -> Sequence[Front]:
@@ -137,6 +137,8 @@ class NodeFront:
         theirs = limits.for_peers(own)
         for_peers = AllocService(node, answering, node.metrics, theirs, for_peers=True)
         self._peer_gate.inner = for_peers.handler()
+        for front in self._fronts:
+            front.arriving.on_late = node.metrics.limited.labels("request-s").inc
         try:
             await stop.unless(_holds(ready))
             if not stop.asked:

@@ -29,7 +29,7 @@ from svrprocess.etcd_options import ETCD_OPTIONS, etcd_options
 from svrprocess.failures import OK, WrongUsage
 from svrprocess.front import KEEPALIVE, Front
 from svrprocess.health import READY
-from svrprocess.limits import grpc_options, port_options, show
+from svrprocess.limits import counter, grpc_options, port_options, show
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
@@ -102,7 +102,10 @@ async def _serve(args: argparse.Namespace) -> int:
     registry = new_registry("arbitersvr")
     rights = Rights(args.auth_file, registry)
     guard = rights.guard(EVERYWHERE, args, "peer-")
-    front = Front((*KEEPALIVE, *grpc_options(args)), args.max_calls, guard)
+    front = Front(
+        (*KEEPALIVE, *grpc_options(args)), args.max_calls, guard, request_s=args.request_s
+    )
+    front.arriving.on_late = counter(registry).labels("request-s").inc
     address = front.bind(args.listen, secured.peer)  # before anything else is touched
     secured.measure(registry)
     show(LIMITS, args, registry)

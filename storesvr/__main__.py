@@ -21,7 +21,7 @@ from storesvr.servicer import APART, MAX_MESSAGE_BYTES, SERVER_OPTIONS, SERVICE
 from svrprocess import program
 from svrprocess.failures import OK, NotDone
 from svrprocess.front import Front
-from svrprocess.limits import grpc_options, port_options, show
+from svrprocess.limits import counter, grpc_options, port_options, show
 from svrprocess.listening import serve_metrics
 from svrprocess.measures import new_registry
 from svrprocess.options import Option
@@ -94,7 +94,8 @@ async def _serve(args: argparse.Namespace) -> int:
     rights = Rights(args.auth_file, registry)
     options = (*SERVER_OPTIONS, *grpc_options(args, strangers=False))
     guard = rights.guard(STORE_PORT, args, "peer-")
-    front = Front(options, args.max_calls, guard, APART)
+    front = Front(options, args.max_calls, guard, APART, args.request_s)
+    front.arriving.on_late = counter(registry).labels("request-s").inc
     address = front.bind(args.listen, secured.peer)
     bind(set=args.set, replica=args.replica)
     secured.measure(registry)

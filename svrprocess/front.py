@@ -8,6 +8,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from svrprocess import health, listening
+from svrprocess.arriving import REQUEST_S, Arriving
 from svrprocess.guarding import Guard
 from svrprocess.security import Port
 
@@ -23,6 +24,7 @@ class Front:
     options: of the gRPC server; ports are never shared. max_rpcs: calls at a time, None for any
     number. guard: stands before every rpc; None: everybody may do everything. apart: rpcs, by their
     whole paths, that wait in queues of their own to be begun, whatever floods the others.
+    request_s: within which the request of a single call has to come.
     """
 
     def __init__(
@@ -31,12 +33,14 @@ class Front:
         max_rpcs: int | None = None,
         guard: Guard | None = None,
         apart: Iterable[str] = (),
+        request_s: float = REQUEST_S,
     ) -> None:
+        self.arriving = Arriving(request_s)
         whole = {"grpc.so_reuseport": 0, **dict(options)}  # the last of equal ones counts
         self.server = grpc.aio.server(
             options=list(whole.items()),
             maximum_concurrent_rpcs=max_rpcs,
-            interceptors=None if guard is None else (guard,),
+            interceptors=(self.arriving,) if guard is None else (guard, self.arriving),
         )
         for path in apart:
             _, service, method = path.split("/")

@@ -7,8 +7,9 @@ or a bare status, without our details: to say more would cost as much as to answ
 import argparse
 from collections.abc import Iterable, Sequence
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from svrprocess.arriving import REQUEST_S
 from svrprocess.options import Option
 from svrprocess.values import integer, seconds
 
@@ -67,6 +68,12 @@ def port_options(
             "seconds without a call or stream after which a connection is closed",
         ),
         Option(
+            "request-s",
+            REQUEST_S,
+            seconds(0.1, 1e6),
+            "seconds within which the request of a single call has come, or the call is ended",
+        ),
+        Option(
             "handshake-timeout-s",
             10.0,
             seconds(0.1, 1e6),
@@ -95,6 +102,16 @@ def grpc_options(args: argparse.Namespace, *, strangers: bool = True) -> GrpcOpt
 def defaults(options: Iterable[Option]) -> argparse.Namespace:
     """What they are where nobody says anything."""
     return argparse.Namespace(**{option.key: option.default for option in options})
+
+
+def counter(registry: CollectorRegistry) -> Counter:
+    """What was refused or ended for a limit."""
+    return Counter(
+        "seqsvr_limited",
+        "Requests refused, and calls and Sessions ended, for a limit; by its option.",
+        ["limit"],
+        registry=registry,
+    )
 
 
 def show(options: Iterable[Option], args: argparse.Namespace, registry: CollectorRegistry) -> None:

@@ -44,6 +44,7 @@ FEW = {
     "max-metadata-bytes": "4096",
     "connection-idle-s": "1",
     "handshake-timeout-s": "1",
+    "request-s": "1",
 }
 RATES = ("requests-per-s", "numbers-per-s")
 PATIENCE_S = 20.0
@@ -365,6 +366,23 @@ def test_whoever_does_not_read_loses_the_connection(rest: Service) -> None:
     one.close()
     assert limited(rest, "unread-s") == before + 1
     ROWS["unread-s"] = ("a Session that does not read", "its connection is closed")
+
+
+async def test_requests_that_come_by_half_hold_no_calls_for_ever(rest: Service) -> None:
+    before = limited(rest, "request-s")
+    one, other = (Connection(rest.address, "/seqsvr.v1.Alloc/GetSeq") for _ in range(2))
+    for connection in (one, other):
+        spin(connection, lambda connection=connection: connection.most_streams == 70)  # type: ignore[misc]
+        for _ in range(45):  # together as many as --max-calls
+            connection.say(connection.open(), frames.message(bytes(100))[:50])
+    while one.refused + other.refused < 90:
+        _both([one, other])
+    assert limited(rest, "request-s") >= before + 60, "others may have come beyond --max-calls"
+    async with stub(rest.address) as alloc:
+        assert (await alloc.GetSeq(pb.GetSeqRequest(uid=1), timeout=PATIENCE_S)).seq
+    one.close()
+    other.close()
+    ROWS["request-s"] = ("90 requests by half", "all are ended, and others are answered")
 
 
 def test_a_connection_without_a_call_is_closed(rest: Service) -> None:
