@@ -43,6 +43,8 @@ def table_from_wire(message: alloc_pb2.RoutingTable) -> RoutingTable:
     addresses = list(message.addresses)
     if any(r.address >= len(addresses) for r in message.routes):
         raise ValueError("a route points to an address that is not in its table")
+    if not all(one.isprintable() and " " not in one for one in addresses):
+        raise ValueError("a table has an address that can be none")  # gRPC would log it as it is
     routes = tuple(
         Route(r.first_section, r.last_section, addresses[r.address], r.epoch)
         for r in message.routes

@@ -204,4 +204,5 @@ def routing_tables(data: bytes) -> None:
         return
     for route in table.routes:
         assert table.lookup(route.first) == table.lookup(route.last) == route
+        assert route.address.isprintable()
     assert table_from_wire(table_to_wire(table)) == table

@@ -11,6 +11,7 @@ command that replays it is printed. Exit codes: 0 nothing found, 1 something.
 
 import argparse
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -145,4 +146,6 @@ def _instrument(atheris: object, value: object) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # what targets keep for the life of the process is not taken down
