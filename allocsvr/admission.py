@@ -58,7 +58,7 @@ class Admission:
 
         What another node has forwarded has been paid for there.
         """
-        self.turnstile.passed(len(batch.uids))
+        self.turnstile.called(len(batch.uids))
         own = badge()
         if forwarded or (own is None and self._allowances.bare):
             return

@@ -18,6 +18,10 @@ from allocsvr.line import Line, work_s
 TURN_S = 0.002
 """Work that is let in per turn of the loop."""
 
+RESTS = 8
+"""Turns without any of this after one with it, while there are single calls: each of those takes
+several turns to be begun and answered, whereas a message of a stream takes one."""
+
 SHORTEST_S, LONGEST_S = 0.02, 2.0
 """Of the times after which those that are refused are told to come again."""
 
@@ -42,6 +46,7 @@ class Turnstile:
         self._line: Line[asyncio.Future[None]] = Line(longest_s)
         self._turn_s = turn_s
         self._used_s = 0.0
+        self._called, self._rests = False, 0
         self._stretch = 1.0
         self._turned_s = 0.0
 
@@ -55,6 +60,11 @@ class Turnstile:
         self._used_s += work_s(entries)
         if self._used_s > self._turn_s and not self.closed:
             self._close()
+
+    def called(self, entries: int) -> None:
+        """The same for a single call, which is never held up."""
+        self._called = True
+        self.passed(entries)
 
     async def enter(self, key: Hashable, entries: int) -> None:
         """Wait for a turn. Raises Shed."""
@@ -77,6 +87,11 @@ class Turnstile:
     def _turn(self) -> None:
         """The next turn of the loop has come: those who are let in run in the one after it."""
         self._measure()
+        if self._rests:
+            self._rests -= 1
+            self._used_s = 0.0
+            self._loop.call_soon(self._turn)
+            return
         used_s = 0.0
         while used_s < self._turn_s / self._stretch and (found := self._line.next()):
             work, turn = found
@@ -84,7 +99,8 @@ class Turnstile:
                 turn.set_result(None)
                 used_s += work
         self._used_s = used_s
-        if self._line.length:
+        self._called, self._rests = False, RESTS if self._called and used_s else 0
+        if self._line.length or self._rests:
             self._loop.call_soon(self._turn)
         else:
             self.closed = False

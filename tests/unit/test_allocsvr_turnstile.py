@@ -97,3 +97,33 @@ async def test_other_tasks_of_the_loop_have_their_turns_while_many_wait() -> Non
     running = False
     await other
     assert turns > 500 * work_s(1_000) / TURN_S / 2
+
+
+async def test_single_calls_get_turns_of_their_own_while_streams_wait() -> None:
+    """One call that is begun again and again, as gRPC begins one after the other."""
+
+    async def calls(count: int, *, single: bool) -> int:
+        turnstile, served = Turnstile(1_000.0), 0
+
+        async def stream() -> None:
+            nonlocal served
+            while True:
+                if turnstile.closed:
+                    await turnstile.enter("flood", 4_096)
+                else:
+                    turnstile.passed(4_096)
+                    await turn()
+                served += 1
+
+        async with asyncio.TaskGroup() as group:
+            flood = [group.create_task(stream()) for _ in range(50)]
+            for _ in range(count):
+                for _ in range(3):  # turns that it takes to begin it
+                    await turn()
+                if single:
+                    turnstile.called(1)
+            for task in flood:
+                task.cancel()
+        return served
+
+    assert await calls(300, single=True) < 0.6 * await calls(300, single=False)
