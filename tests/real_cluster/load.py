@@ -85,7 +85,7 @@ class Load:
         self,
         cluster: RealCluster,
         *,
-        pace_s: float = 0.15,
+        pace_s: float = 0.3,
         clients: int = 2,
         timeout_s: float = 2.0,
         uids: Sequence[int] | None = None,
