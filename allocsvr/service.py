@@ -40,7 +40,10 @@ from svrprocess.guarding import Badge, badge
 
 logger = logging.getLogger(__name__)
 
-SERVICE = pb.DESCRIPTOR.services_by_name["Alloc"].full_name
+_DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Alloc"]
+SERVICE = _DESCRIPTOR.full_name
+METHODS = frozenset(f"/{SERVICE}/{method.name}" for method in _DESCRIPTOR.methods)
+"""Whole paths of its rpcs."""
 _WITH_ENTRIES = ("GetSeq", "GetCurSeq", "BatchGetSeq", "BatchGetCurSeq", "AdvanceSeq", "Session")
 # Refusals that are worth the size of a table: of others this node may know no better.
 _TABLE_HELPS = frozenset({"NOT_OWNER", "LEASE_EXPIRED", "DRAINING", "STALE_EPOCH"})

@@ -21,7 +21,7 @@ from allocsvr.answering import Answering
 from allocsvr.messages import Refused
 from allocsvr.node import AllocNode
 from allocsvr.peers import Peers
-from allocsvr.service import SERVICE, AllocService, abort
+from allocsvr.service import METHODS, SERVICE, AllocService, abort
 from svrprocess import program
 from svrprocess.front import Front
 from svrprocess.guarding import Guard
@@ -168,7 +168,7 @@ class _Gate(grpc.GenericRpcHandler):
     def service(self, handler_call_details: Any) -> Any:
         if self.inner is not None:
             return self.inner.service(handler_call_details)
-        return self._closed if handler_call_details.method.startswith(f"/{SERVICE}/") else None
+        return self._closed if handler_call_details.method in METHODS else None
 
 
 async def _refuse(_requests: Any, context: Any) -> None:

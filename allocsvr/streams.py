@@ -84,13 +84,19 @@ class Stream:
 
 
 class Streams:
-    """Ends Sessions that are idle, or do not read."""
+    """Ends Sessions that are idle, or do not read.
+
+    Connections are looked for one after the other, by one thread: thousands that do not read come
+    to their end at the same moment.
+    """
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self._idle_s, self._unread_s = limits.session_idle_s, limits.unread_s
         self._limited = metrics.limited
         self._open: set[Stream] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._unread: set[str] = set()  # peers that are to be hung up on
+        self._hanging_up: asyncio.Future[int] | None = None
 
     def add(self, stream: Stream) -> None:
         self._open.add(stream)
@@ -103,8 +109,24 @@ class Streams:
     def unread(self, peer: str) -> None:
         """The caller at the other end of a connection does not read an answer."""
         self._limited.labels("unread-s").inc()
-        logger.warning("event=unread peer=%s", peer)
-        asyncio.get_running_loop().run_in_executor(None, hang_up, peer)
+        self._unread.add(peer)
+        if self._hanging_up is None:
+            # In the next turn, so all whose time has come now are found by one look.
+            asyncio.get_running_loop().call_soon(self._hang_up)
+
+    def _hang_up(self) -> None:
+        if self._hanging_up is not None or not self._unread:
+            return
+        peers, self._unread = self._unread, set()
+        logger.warning("event=unread connections=%d peer=%s", len(peers), min(peers))
+        self._hanging_up = asyncio.get_running_loop().run_in_executor(None, hang_up, peers)
+        self._hanging_up.add_done_callback(self._hung_up)
+
+    def _hung_up(self, done: "asyncio.Future[int]") -> None:
+        self._hanging_up = None
+        if not done.cancelled() and (error := done.exception()) is not None:
+            logger.error("event=hang_up_failed error=%r", error)
+        self._hang_up()
 
     def _arm(self) -> None:
         each_s = min(self._idle_s, self._unread_s) / LOOKS_PER_LIMIT

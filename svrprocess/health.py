@@ -1,4 +1,8 @@
-"""The standard gRPC health service: "" the process is alive, READY it may be sent traffic."""
+"""The standard gRPC health service: "" the process is alive, READY it may be sent traffic.
+
+It is for anybody, so nobody who watches may hold up another, or the server: the library's Watch has
+a lock while it writes, and one watcher who does not read keeps every change of a status waiting.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +19,8 @@ from svrprocess import incidents
 READY = "seqsvr.ready"
 SERVICE = health.SERVICE_NAME
 TELL_S = 0.1
+MAX_WATCHERS = 100
+"""Of a port, at a time: they stay for as long as they like, and calls are for others, too."""
 
 _log = get_logger(__name__)
 _Status = health_pb2.HealthCheckResponse.ServingStatus
@@ -26,7 +32,17 @@ def node_service(incarnation: int) -> str:
 
 
 class _Servicer(health.aio.HealthServicer):  # type: ignore[misc]
-    """The library's, but what goes wrong in it is an incident."""
+    """The library's, but for Watch, and what goes wrong in it is an incident."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._news = asyncio.Event()
+        self._watchers = 0
+
+    async def set(self, service: str, status: int) -> None:
+        self._server_status[service] = status
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def Check(self, request: Any, context: Any) -> Any:
         async with incidents.none_leaves(context, f"{SERVICE}/Check", grpc.aio.AbortError):
@@ -35,7 +51,24 @@ class _Servicer(health.aio.HealthServicer):  # type: ignore[misc]
     async def Watch(self, request: Any, context: Any) -> None:
         gone = grpc.aio.AbortError, grpc.aio.InternalError
         async with incidents.none_leaves(context, f"{SERVICE}/Watch", *gone):
-            await super().Watch(request, context)
+            if self._watchers >= MAX_WATCHERS:
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch already")
+            self._watchers += 1
+            try:
+                await self._watched(request.service, context)
+            finally:
+                self._watchers -= 1
+
+    async def _watched(self, service: str, context: Any) -> None:
+        last = None
+        while True:
+            news = self._news
+            status = self._server_status.get(service, _Status.SERVICE_UNKNOWN)
+            if status != last:
+                last = status  # and what changes while this is written comes next
+                await context.write(health_pb2.HealthCheckResponse(status=status))
+            else:
+                await news.wait()
 
     async def List(self, request: Any, context: Any) -> None:
         """The library has none, and would say so by a traceback in the log for each call."""

@@ -119,7 +119,9 @@ class Identities:
         roles = frozenset(_BY_URI[uri] for uri in what.uris if uri in _BY_URI)
         own = [name for name in uris if not name.startswith("seqsvr://")]
         names = (*own, *hosts, *map(_text, what.common), *uris, "unnamed")
-        return Caller(printable(next(name for name in names if name)), roles)
+        name = printable(next(name for name in names if name))
+        # Else the limits of one in the file would be its, too; no name in a file has a space.
+        return Caller(printable(f"{name} (certificate)") if name in self.callers else name, roles)
 
 
 def printable(name: str) -> str:

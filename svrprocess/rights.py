@@ -46,6 +46,7 @@ class Rights:
         )
         self._stamp: _Stamp | None = None
         self._needs_token = False
+        self._complaint = ""
         self.identities = Identities()
         if path:
             self._stamp = _stamped(path)
@@ -92,25 +93,29 @@ class Rights:
         while True:
             await asyncio.sleep(POLL_S)
             stamp = _stamped(self._path)
-            if stamp != self._stamp:
+            if (stamp != self._stamp or self._complaint) and await self._renewed():
                 self._stamp = stamp
-                await self._renew()
 
-    async def _renew(self) -> None:
+    async def _renewed(self) -> bool:
+        """False: not yet. What cannot be read now may be in a moment, with nothing changed."""
         try:
             # A long one takes a while, and calls are being answered.
             found = await asyncio.to_thread(read, self._path)
             if self._needs_token and not found.has_tokens:
                 raise WrongUsage(f"{OPTION}: {self._path}: nobody would have a token")
-        except WrongUsage as error:
-            _log.error("event=auth_file_refused error=%s", error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the file is followed on
+            if str(error) != self._complaint:
+                _log.error("event=auth_file_refused error=%s", error)
+            self._complaint = str(error)
             self._refused.set(1)
-            return
+            return False
+        self._complaint = ""
         self._refused.set(0)
         self.identities = found
         for guard in self._guards:
             guard.install(found)
         _log.info("event=auth_file_read identities=%d", len(found.callers))
+        return True
 
 
 def read(path: str) -> Identities:

@@ -108,7 +108,10 @@ class Security:
     async def _keep(self) -> None:
         while self.certificates or self.links.watched or self.etcd.watched:
             await asyncio.sleep(POLL_S)
-            await asyncio.to_thread(self.refresh)
+            try:
+                await asyncio.to_thread(self.refresh)
+            except Exception as error:  # noqa: BLE001 - else the certificates of now are the last
+                _log.error("certificates_not_looked_at", error=error)
 
     def refresh(self) -> None:
         """Look at all files, and read what has changed."""

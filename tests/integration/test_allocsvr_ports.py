@@ -2,11 +2,16 @@
 
 from itertools import pairwise
 
+import grpc
 import pytest
+from prometheus_client import CollectorRegistry
 
 from allocsvr import __main__ as program
 from allocsvr.serving import NodeFront
+from svrprocess.guarding import Guard, counter
+from svrprocess.identities import Identities
 from svrprocess.options import parse
+from svrprocess.roles import CLIENT_PORT
 from svrprocess.security import Port, Security
 
 NEEDED = ("--etcd", "a:1", "--workers", "2")
@@ -49,3 +54,23 @@ async def test_the_map_is_told_where_the_second_port_is_reached(
     for one in (front.front, peer):
         if one is not None:
             await one.aclose(0)
+
+
+async def test_names_of_methods_that_nobody_has_are_kept_nowhere_before_the_node_is_there(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    registry = CollectorRegistry()
+    guard = Guard(CLIENT_PORT, Identities(), counter(registry))
+    front = NodeFront(guard=guard, peer_guard=guard)
+    address = front.bind("127.0.0.1:0")
+    async with front.open(), grpc.aio.insecure_channel(address) as channel:
+        for method in ("GetSeq", *(f"Get{index}" for index in range(20))):
+            call = channel.unary_unary(f"/seqsvr.v1.Alloc/{method}")
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call(b"", timeout=20)
+            known = method == "GetSeq"
+            code = grpc.StatusCode.UNAUTHENTICATED if known else grpc.StatusCode.UNIMPLEMENTED
+            assert caught.value.code() is code
+    labels = {sample.labels["rpc"] for metric in registry.collect() for sample in metric.samples}
+    assert labels == {"GetSeq"}
+    assert sum("event=denied" in record.getMessage() for record in caplog.records) == 1

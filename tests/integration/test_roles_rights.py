@@ -15,7 +15,9 @@ from guarded_ports.callers import bearer
 from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.v1 import alloc_pb2_grpc
 from seqsvr.wire import reason_of
+from svrprocess import rights
 from svrprocess.failures import WrongUsage
+from svrprocess.identities import Identities
 
 DENIED = pb.REASON_PERMISSION_DENIED
 ALL = [*range(4096)]
@@ -279,6 +281,31 @@ async def test_a_file_that_cannot_be_used_changes_nothing(
         written(file, good)
         await eventually(lambda: is_told(0.0))
         assert (await few("GetSeq", pb.GetSeqRequest(uid=1))).seq == 2
+
+
+@pytest.mark.parametrize("fault", [WrongUsage("EMFILE"), RuntimeError("can't start new thread")])
+async def test_a_file_that_could_not_be_read_for_a_moment_is_read_although_nothing_changes(
+    ports: GuardedPorts, file: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    faults, whole = [fault], rights.read
+
+    def read(path: str) -> Identities:
+        if faults:
+            raise faults.pop()
+        return whole(path)
+
+    async def is_revoked() -> bool:
+        try:
+            await few("GetSeq", pb.GetSeqRequest(uid=1))
+        except grpc.aio.AioRpcError as error:
+            return error.code() is grpc.StatusCode.UNAUTHENTICATED
+        return False
+
+    monkeypatch.setattr(rights, "read", read)
+    written(file, entry("all", "allocator"))
+    async with stub(ports, "few") as few:
+        await eventually(is_revoked)
+    assert not faults and not ports.metric("seqsvr_auth_file_refused")
 
 
 # -- starts, and logs ------------------------------------------------------------------------------

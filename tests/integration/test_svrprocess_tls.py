@@ -326,6 +326,27 @@ async def test_files_are_looked_at_by_the_program_itself(world: World) -> None:
     assert expiry == until.timestamp()
 
 
+async def test_one_look_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("svrprocess.security.POLL_S", 0.01)
+    security, looks, again = Security(), 0, asyncio.Event()
+
+    class Files(Credentials):
+        watched = True  # type: ignore[assignment]
+
+        def look(self) -> bool:
+            nonlocal looks
+            looks += 1
+            if looks == 1:
+                raise MemoryError
+            loop.call_soon_threadsafe(again.set)
+            return False
+
+    loop = asyncio.get_running_loop()
+    security.links = Files()
+    async with security.kept_fresh(), asyncio.timeout(20):
+        await again.wait()
+
+
 # -- the page of metrics
 
 

@@ -91,7 +91,7 @@ SHOWN = st.builds(
     st.none() | st.sampled_from([b"", *map(digest, TOKENS)]),
     NAMES,
     NAMES,
-    st.lists(st.sampled_from([b"", b"common\n", b"\xff"]), max_size=1).map(tuple),
+    st.lists(st.sampled_from([b"", b"common\n", b"\xff", b"id0"]), max_size=1).map(tuple),
 )
 
 
@@ -121,8 +121,10 @@ def looked_for(known: list[Identity], what: Shown) -> Caller | None:
                 return one.caller
     has = frozenset(role for role in Role if f"seqsvr://role/{role}".encode() in what.uris)
     plain = [uri for uri in uris if not uri.startswith("seqsvr://")]
-    common = [{b"common\n": "common\\n", b"\xff": "\\udcff"}[c] for c in what.common if c]
-    return Caller([*plain, *hosts, *common, *uris, "unnamed"][0], has)
+    told = {b"common\n": "common\\n", b"\xff": "\\udcff", b"id0": "id0"}
+    name = [*plain, *hosts, *(told[c] for c in what.common if c), *uris, "unnamed"][0]
+    taken = any(one.caller.name == name for one in known)
+    return Caller(f"{name} (certificate)" if taken else name, has)
 
 
 @settings(max_examples=300)

@@ -3,10 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from allocsvr.allowances import KEPT, Allowances, host
 from allocsvr.limits import Limits
-from svrprocess.roles import Caller
+from svrprocess.guarding import Badge, Guard, counter
+from svrprocess.identities import Identities, Identity, Shown, digest
+from svrprocess.roles import CLIENT_PORT, Caller, Role
 
+ALLOCATOR = frozenset({Role.ALLOCATOR})
 ALICE = Caller("alice", frozenset())
 
 
@@ -73,3 +78,21 @@ def test_callers_that_owe_nothing_are_forgotten_and_others_are_not() -> None:
         of(found, Caller(str(index), frozenset()))
     assert len(found._known) <= KEPT + 1
     assert found.paid(of(found, ALICE), 0)[0] == "requests-per-s"
+
+
+def test_a_certificate_of_the_same_name_does_not_fill_the_purse_of_one_in_the_auth_file() -> None:
+    billing = Caller("billing", ALLOCATOR, numbers_per_s=10.0)
+    known = Identities([Identity(billing, (digest("secret"),))])
+    guard = Guard(CLIENT_PORT, known, counter(CollectorRegistry()))
+    token = Shown(digest("secret"))
+    certificate = Shown(None, (b"seqsvr://role/allocator",), (), (b"billing",))
+    allowances = Allowances(Limits(), lambda: 0.0)
+
+    def asks(what: Shown, numbers: int) -> str:
+        badge = Badge(guard, "GetSeq", CLIENT_PORT["/seqsvr.v1.Alloc/GetSeq"], what)
+        return allowances.paid(allowances.of(badge, None), numbers)[0]
+
+    assert asks(token, 1_000) == ""
+    assert asks(token, 1) == "numbers-per-s"
+    assert asks(certificate, 1) == ""
+    assert asks(token, 1) == "numbers-per-s"
