@@ -1,6 +1,7 @@
 """What a node's second port is called, and which ports workers get."""
 
 from itertools import pairwise
+from typing import Any
 
 import grpc
 import pytest
@@ -65,7 +66,7 @@ async def test_names_of_methods_that_nobody_has_are_kept_nowhere_before_the_node
     address = front.bind("127.0.0.1:0")
     async with front.open(), grpc.aio.insecure_channel(address) as channel:
         for method in ("GetSeq", *(f"Get{index}" for index in range(20))):
-            call = channel.unary_unary(f"/seqsvr.v1.Alloc/{method}")
+            call: Any = channel.unary_unary(f"/seqsvr.v1.Alloc/{method}")
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await call(b"", timeout=20)
             known = method == "GetSeq"

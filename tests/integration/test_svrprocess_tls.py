@@ -331,7 +331,7 @@ async def test_one_look_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPat
     security, looks, again = Security(), 0, asyncio.Event()
 
     class Files(Credentials):
-        watched = True  # type: ignore[assignment]
+        watched = True
 
         def look(self) -> bool:
             nonlocal looks
