@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection
 
 from svrprocess import health, listening
 from svrprocess.arriving import REQUEST_S, Arriving
+from svrprocess.enduring import Enduring
 from svrprocess.guarding import Guard
 from svrprocess.security import Port
 
@@ -37,10 +38,12 @@ class Front:
     ) -> None:
         self.arriving = Arriving(request_s)
         whole = {"grpc.so_reuseport": 0, **dict(options)}  # the last of equal ones counts
-        self.server = grpc.aio.server(
-            options=list(whole.items()),
-            maximum_concurrent_rpcs=max_rpcs,
-            interceptors=(self.arriving,) if guard is None else (guard, self.arriving),
+        self.server = Enduring(
+            lambda: grpc.aio.server(
+                options=list(whole.items()),
+                maximum_concurrent_rpcs=max_rpcs,
+                interceptors=(self.arriving,) if guard is None else (guard, self.arriving),
+            )
         )
         for path in apart:
             _, service, method = path.split("/")

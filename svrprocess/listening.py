@@ -2,10 +2,10 @@
 
 import socket
 
-import grpc
 from prometheus_client import CollectorRegistry
 
 from clustermap.logs import get_logger
+from svrprocess.enduring import Enduring
 from svrprocess.failures import NotDone
 from svrprocess.metrics_page import MetricsPage
 from svrprocess.security import Port
@@ -14,7 +14,7 @@ from svrprocess.values import split
 _log = get_logger(__name__)
 
 
-def bind(server: grpc.aio.Server, listen: str, port: Port) -> str:
+def bind(server: Enduring, listen: str, port: Port) -> str:
     """Take the port of HOST:PORT for `server`; its address, with the real port for port 0.
 
     The server must have been made with the option grpc.so_reuseport 0, or two of them share a port
@@ -29,7 +29,7 @@ def bind(server: grpc.aio.Server, listen: str, port: Port) -> str:
         if port.certificate is None:
             taken = server.add_insecure_port(listen)
         else:
-            taken = server.add_secure_port(listen, port.certificate.server_credentials())
+            taken = server.add_secured_port(listen, port.certificate.server_credentials)
     except (OSError, OverflowError, ValueError, RuntimeError) as error:
         raise NotDone(f"cannot listen on {listen}: {_why(error)}") from None
     address = f"{host}:{taken}"
