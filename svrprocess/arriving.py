@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 REQUEST_S = 10.0
 
@@ -66,6 +67,8 @@ class Arriving(grpc.aio.ServerInterceptor):
             self.on_late()
             text = f"no request within {self._longest_s:g} s"
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, text)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is no message")
         if request is grpc.aio.EOF:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a call without a request")
         return request

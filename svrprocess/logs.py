@@ -38,6 +38,8 @@ _PAIR = re.compile(rf"(?:^|\s)(\w+)=({_TEXT})(?=\s|$)")
 _QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 _PLACE = re.compile(r"%(?:%|[-#0 +]*\d*(?:\.\d+)?[a-zA-Z])")
 _INDENT = "\n    "
+GRPC = "grpc._cython.cygrpc"
+FEW, EACH_S = 10, 60.0
 
 
 def set_up(form: str = "console", level: str = "info") -> None:
@@ -45,6 +47,25 @@ def set_up(form: str = "console", level: str = "info") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else ConsoleLines())
     logging.basicConfig(handlers=[handler], level=level.upper())
+    grpc = logging.getLogger(GRPC)
+    if not any(isinstance(one, Few) for one in grpc.filters):
+        grpc.addFilter(Few())
+
+
+class Few(logging.Filter):
+    """Lets FEW records through in EACH_S: gRPC has a traceback for each call whose metadata is no
+    text, or whose message is none, and anybody may send those.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._since_s, self._seen = float("-inf"), 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.created - self._since_s >= EACH_S or record.created < self._since_s:
+            self._since_s, self._seen = record.created, 0
+        self._seen += 1
+        return self._seen <= FEW
 
 
 class ConsoleLines(logging.Formatter):

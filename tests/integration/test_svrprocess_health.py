@@ -86,3 +86,16 @@ async def test_those_who_only_watch_leave_calls_for_others(
                     break
                 except grpc.aio.AioRpcError:
                     await asyncio.sleep(0.02)
+
+
+async def test_bytes_that_are_no_question_are_refused_without_a_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with started() as front, grpc.aio.insecure_channel(front.address) as channel:
+        for call in (channel.unary_unary, channel.unary_stream):
+            method = "Check" if call == channel.unary_unary else "Watch"
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                answer = call(f"/grpc.health.v1.Health/{method}")(b"\xff", timeout=PATIENCE_S)
+                await (answer if method == "Check" else answer.read())
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert not [one for one in caplog.records if one.exc_info]

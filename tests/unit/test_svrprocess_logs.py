@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from clustermap.logs import MAX_VALUE, bind, get_logger
+from svrprocess import logs
 from svrprocess.logs import MAX_MESSAGE, MAX_TRACEBACK, ConsoleLines, JsonLines
 
 NAME = "seeing.test"
@@ -192,3 +193,17 @@ def test_a_long_message_costs_no_time_to_take_apart(lines: Lines) -> None:
         logging.getLogger(NAME).error("event=x error=%s", text)
         logging.getLogger(NAME).error("event=x " + text)
         assert time.process_time() - began_s < 5
+
+
+def test_a_library_that_logs_each_call_of_strangers_fills_no_log() -> None:
+    few = logs.Few()
+
+    def passed(at_s: float) -> int:
+        record = logging.LogRecord(logs.GRPC, logging.ERROR, "", 0, "no text", (), None)
+        record.created = at_s
+        return sum(few.filter(record) for _ in range(1_000))
+
+    assert passed(1e9) == logs.FEW
+    assert passed(1e9 + logs.EACH_S / 2) == 0
+    assert passed(1e9 + logs.EACH_S) == logs.FEW
+    assert passed(1e9) == logs.FEW, "a clock that was put back silences nothing"
