@@ -7,6 +7,7 @@ handshake that takes longer than READER_S ends its connection, and so does a pag
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -31,7 +32,7 @@ class MetricsPage(WSGIServer):
         self._certificate = certificate
         self._free = threading.BoundedSemaphore(MAX_READERS)
         super().__init__((host.strip("[]"), port), _Handler)
-        self.set_app(make_wsgi_app(registry))
+        self.set_app(_tolerant(make_wsgi_app(registry)))
 
     def start(self) -> None:
         """In a thread of its own."""
@@ -85,6 +86,20 @@ class MetricsPage(WSGIServer):
             return request
         # The context of the moment, so a renewed certificate is shown from the next reader on.
         return self._certificate.content.context.wrap_socket(request, server_side=True)
+
+
+def _tolerant(page: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for readers whose Accept is beyond the library, which fails then, with a traceback
+    in our log for each."""
+
+    def tolerant(environ: dict[str, Any], start_response: Any) -> Any:
+        try:
+            return page(environ, start_response)
+        except (TypeError, ValueError):
+            environ.pop("HTTP_ACCEPT", None)
+            return page(environ, start_response)
+
+    return tolerant
 
 
 class _Handler(WSGIRequestHandler):
