@@ -7,7 +7,7 @@ deadlines of all entries; callers wait on futures and need no task and no timer 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import grpc
@@ -235,7 +235,7 @@ class Session:
             self._install(table)
         text, denied = details_of(error), denial(error)
         if denied is not None:
-            return self._refused(denied, text)
+            return self._refused(denied, text, self._replaced({denied}))
         if reason in TABLE and TABLE[reason].retry:
             return refused(reason, text, self.address)
         return lost(self.address, text or "the stream broke")
@@ -272,7 +272,8 @@ class Session:
             return None
         answer = Answer(response.id, list(response.indexes), response.more)
         if kind == "refused":
-            answer.refused = self._failure(response.refused)
+            replaced = self._replaced({reason_name(response.refused.reason)})
+            answer.refused = self._failure(response.refused, replaced)
             return answer
         body = response.next if kind == "next" else response.current
         if body.HasField("table"):
@@ -282,15 +283,25 @@ class Session:
         if kind == "current":
             answer.exact = list(response.current.exact)
         if body.errors:
-            answer.failures = {error.index: self._failure(error) for error in body.errors}
+            replaced = self._replaced({reason_name(error.reason) for error in body.errors})
+            answer.failures = {error.index: self._failure(error, replaced) for error in body.errors}
         return answer
 
-    def _failure(self, error: alloc_pb2.EntryError) -> Failure:
-        wait_s = error.retry_after_ms / 1000
-        return self._refused(reason_name(error.reason), error.text, wait_s)
+    def _failure(self, error: alloc_pb2.EntryError, replaced: bool) -> Failure:
+        reason, wait_s = reason_name(error.reason), error.retry_after_ms / 1000
+        return self._refused(reason, error.text, replaced, wait_s)
 
-    def _refused(self, reason: str, text: str, wait_s: float = 0.0) -> Failure:
-        if reason in DENIALS and (self._credentials.look() or self.stale):
+    def _replaced(self, reasons: Collection[str]) -> bool:
+        """Whether refusals for these reasons are of credentials that have been replaced.
+
+        To be asked once for all of an answer: it looks at files, and at each time that it is asked
+        it reads them where they do not fit one another yet.
+        """
+        denied = not DENIALS.isdisjoint(reasons)
+        return denied and (self._credentials.look() or self.stale)
+
+    def _refused(self, reason: str, text: str, replaced: bool, wait_s: float = 0.0) -> Failure:
+        if replaced and reason in DENIALS:
             return lost(self.address, f"{reason}, by credentials that have been replaced")
         return refused(reason, text, self.address, wait_s)
 

@@ -11,6 +11,7 @@ from grpc_status import rpc_status
 
 import seqsvr
 from fake_alloc import FakeAlloc, table_of
+from seqsvr.credentials import Credentials
 from seqsvr.v1 import alloc_pb2
 from seqsvr.wire import refusal
 
@@ -130,6 +131,28 @@ def test_the_blocking_twin_raises_the_same() -> None:
             await asyncio.wait_for(asyncio.to_thread(work), 30)
 
     asyncio.run(use())
+
+
+async def test_files_are_looked_at_once_for_all_that_an_answer_denies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they do not fit one another yet, each look is a reading, and the loop waits for it."""
+    monkeypatch.setattr("seqsvr.renewal.POLL_S", 1e6)
+    looks, look = 0, Credentials.look
+
+    def counted(self: Credentials) -> bool:
+        nonlocal looks
+        looks += 1
+        return look(self)
+
+    token = tmp_path / "token"
+    token.write_text("first")
+    async with FakeAlloc() as node, seqsvr.AsyncClient(node.address, token_file=token) as seq:
+        await seq.next(7)
+        node.script = node.refusing("PERMISSION_DENIED")
+        monkeypatch.setattr(Credentials, "look", counted)
+        await denied(seq.next_many(range(1_000)), "PERMISSION_DENIED")
+    assert 1 <= looks < 20
 
 
 @pytest.mark.parametrize("refusal", ["stream", "entry", "route"])
