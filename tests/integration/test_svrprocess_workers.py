@@ -219,4 +219,4 @@ def test_a_second_signal_ends_all_at_once(family: Family) -> None:
     eventually(lambda: not alive(family.pid(0)), "a stop of the one that can")
     assert alive(family.pid(1))
     family.process.terminate()
-    assert family.wait() == 128 + signal.SIGTERM
+    assert family.wait() == 128 + signal.SIGTERM, family.log()
