@@ -4,6 +4,7 @@ import asyncio
 import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 import pytest
@@ -92,7 +93,8 @@ async def test_bytes_that_are_no_question_are_refused_without_a_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with started() as front, grpc.aio.insecure_channel(front.address) as channel:
-        for call in (channel.unary_unary, channel.unary_stream):
+        kinds: tuple[Any, ...] = (channel.unary_unary, channel.unary_stream)
+        for call in kinds:
             method = "Check" if call == channel.unary_unary else "Watch"
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 answer = call(f"/grpc.health.v1.Health/{method}")(b"\xff", timeout=PATIENCE_S)
