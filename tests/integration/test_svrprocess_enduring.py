@@ -23,8 +23,9 @@ _ASKED = health_pb2.HealthCheckRequest()
 async def spoil(channel: grpc.aio.Channel) -> None:
     """Call a method whose name is no UTF-8."""
     path: Any = b"/seqsvr.v1.Alloc/GetSe\xff"
+    call: Any = channel.unary_unary(path)
     with pytest.raises(grpc.aio.AioRpcError):
-        await channel.unary_unary(path)(b"", wait_for_ready=True, timeout=PATIENCE_S)
+        await call(b"", wait_for_ready=True, timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize("secured", [False, True])
@@ -36,7 +37,7 @@ async def test_a_path_that_is_no_text_takes_the_port_from_nobody(
     if secured:
         ca = Authority(tmp_path / "ca")
         ours = ca.issue("server", dns=["localhost"], ips=["127.0.0.1"])
-        port = Port("client", Certificate("client", ours.crt, ours.key))
+        port = Port("client", Certificate("client", str(ours.crt), str(ours.key)))
         credentials = Credentials(Tls(ca=ca.crt))
     address = front.bind("127.0.0.1:0", port)
     await front.start()
