@@ -19,6 +19,9 @@ AGAIN_S = 1.0
 DRAIN_S = 60.0
 """What was under way on one that ended has so long."""
 
+END_S = 2.0
+"""What a server has beyond its grace, to end."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -66,8 +69,7 @@ class Enduring(grpc.aio.Server):
         servers = {self._server, *self._ended.values()}
         for task in self._ended:
             task.cancel()
-        # A spoilt one may end its end by what has spoilt it.
-        await asyncio.gather(*(server.stop(grace) for server in servers), return_exceptions=True)
+        await asyncio.gather(*(_stop(server, grace) for server in servers))
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
         return await self._server.wait_for_termination(timeout)
@@ -108,6 +110,15 @@ class Enduring(grpc.aio.Server):
             else:
                 self._server = server
                 return
+
+
+async def _stop(server: grpc.aio.Server, grace_s: float | None) -> None:
+    """A spoilt one may end its end by what has spoilt it, or never."""
+    try:
+        async with asyncio.timeout((grace_s or 0.0) + END_S):
+            await server.stop(grace_s)
+    except Exception as error:  # noqa: BLE001 - as above
+        _log.warning("event=server_not_ended error=%r", error)
 
 
 async def _put_away(server: grpc.aio.Server) -> None:
