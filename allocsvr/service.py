@@ -30,12 +30,11 @@ from allocsvr.permitting import check_admin, check_next, outside
 from allocsvr.streams import ENTRY_BYTES, Stream
 from allocsvr.turnstile import LONGEST_S
 from seqsvr import tracing
-from seqsvr.errors import TABLE
 from seqsvr.invariants import BrokenInvariant
 from seqsvr.sections import MAX_BATCH
 from seqsvr.v1 import alloc_pb2 as pb
 from seqsvr.wire import table_to_wire
-from svrprocess import incidents
+from svrprocess import ending, incidents
 from svrprocess.guarding import Badge, badge
 
 logger = logging.getLogger(__name__)
@@ -149,7 +148,6 @@ class AllocService:
             except Refused as refused:
                 self._metrics.errors.labels(rpc, refused.reason).inc()
                 await abort(context, refused)
-                raise
             except BrokenInvariant as broken:
                 self._node.broken(broken)
                 await incidents.end(context, path, broken)
@@ -497,10 +495,9 @@ class AllocService:
         return wire
 
 
-async def abort(context: Any, refused: Refused) -> None:
+async def abort(context: Any, refused: Refused) -> NoReturn:
     """End the call with a rich status."""
-    details = (("grpc-status-details-bin", refused.status().SerializeToString()),)
-    await context.abort(TABLE[refused.reason].status, refused.text, details)
+    await ending.abort_with(context, refused.status())
 
 
 def _serialize(response: Any) -> bytes:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from clustermap.errors import ReplicaFailed
 from clustermap.logs import cut
@@ -15,7 +14,7 @@ from seqsvr.errors import DOMAIN
 from seqsvr.invariants import BrokenInvariant
 from seqsvr.v1 import store_pb2 as pb
 from seqsvr.wire import status_code
-from svrprocess import incidents
+from svrprocess import ending, incidents
 
 if TYPE_CHECKING:
     from storesvr.service import StoreService
@@ -92,14 +91,12 @@ def _handler(service: "StoreService", name: str, kind: type[Message], method: _M
                 answer = await method(_parsed(kind, raw))
             return answer.SerializeToString()
         except ReplicaFailed as error:
-            failed = error
+            await ending.abort_with(context, refusal(error))
         except BrokenInvariant as broken:
             service.broken(broken)
             await incidents.end(context, path, broken)
         except Exception as error:  # noqa: BLE001 - the server outlives any one request
             await incidents.end(context, path, error)
-        await context.abort_with_status(rpc_status.to_status(refusal(failed)))
-        raise failed  # not reached: abort raises
 
     return handle
 

@@ -14,7 +14,10 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from svrprocess import ending
+
 REQUEST_S = 10.0
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
 class Arriving(grpc.aio.ServerInterceptor):
@@ -66,9 +69,9 @@ class Arriving(grpc.aio.ServerInterceptor):
         except TimeoutError:
             self.on_late()
             text = f"no request within {self._longest_s:g} s"
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, text)
+            await ending.abort(context, grpc.StatusCode.DEADLINE_EXCEEDED, text)
         except DecodeError:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is no message")
+            await ending.abort(context, INVALID, "the request is no message")
         if request is grpc.aio.EOF:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a call without a request")
+            await ending.abort(context, INVALID, "a call without a request")
         return request

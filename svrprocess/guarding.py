@@ -19,9 +19,8 @@ from typing import Any, NoReturn
 import grpc
 from prometheus_client import CollectorRegistry, Counter
 
-from seqsvr.errors import TABLE
 from seqsvr.wire import refusal
-from svrprocess import incidents
+from svrprocess import ending, incidents
 from svrprocess.identities import Identities, Shown, shown
 from svrprocess.roles import NOBODY, Caller, Rule, Rules
 
@@ -148,7 +147,7 @@ class Guard(grpc.aio.ServerInterceptor):
         return _like(handler, stream if handler.response_streaming else single)
 
     async def _admit(self, rpc: str, rule: Rule, context: Any) -> Badge:
-        async with incidents.none_leaves(context, rpc, grpc.aio.AbortError):
+        async with incidents.none_leaves(context, rpc):
             what = shown(context.auth_context(), context.invocation_metadata())
             own = Badge(self, rpc, rule, what)
             try:
@@ -200,10 +199,7 @@ def counter(registry: CollectorRegistry) -> Counter:
 
 async def abort(context: Any, denied: Denied) -> NoReturn:
     """End the call with a rich status."""
-    details = refusal(denied.reason, str(denied)).SerializeToString()
-    status = TABLE[denied.reason].status
-    await context.abort(status, str(denied), (("grpc-status-details-bin", details),))
-    raise AssertionError("abort raises")
+    await ending.abort_with(context, refusal(denied.reason, str(denied)))
 
 
 def _behaviour(handler: Any) -> Any:

@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2
 
 from clustermap.documents import hex64
 from clustermap.logs import get_logger
-from svrprocess import incidents
+from svrprocess import ending, incidents
 
 READY = "seqsvr.ready"
 SERVICE = health.SERVICE_NAME
@@ -45,14 +45,15 @@ class _Servicer(health.aio.HealthServicer):  # type: ignore[misc]
         self._news = asyncio.Event()
 
     async def Check(self, request: Any, context: Any) -> Any:
-        async with incidents.none_leaves(context, f"{SERVICE}/Check", grpc.aio.AbortError):
+        async with incidents.none_leaves(context, f"{SERVICE}/Check"):
             return await super().Check(request, context)
 
     async def Watch(self, request: Any, context: Any) -> None:
-        gone = grpc.aio.AbortError, grpc.aio.InternalError
-        async with incidents.none_leaves(context, f"{SERVICE}/Watch", *gone):
+        async with incidents.none_leaves(context, f"{SERVICE}/Watch"):
             if self._watchers >= MAX_WATCHERS:
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch already")
+                await ending.abort(
+                    context, grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch already"
+                )
             self._watchers += 1
             try:
                 await self._watched(request.service, context)
@@ -73,7 +74,7 @@ class _Servicer(health.aio.HealthServicer):  # type: ignore[misc]
     async def List(self, request: Any, context: Any) -> None:
         """The library has none, and would say so by a traceback in the log for each call."""
         del request
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "List is not served")
+        await ending.abort(context, grpc.StatusCode.UNIMPLEMENTED, "List is not served")
 
 
 class Health:

@@ -6,16 +6,18 @@ Refusals, which are foreseen, do not come by here. Nor is a broken invariant onl
 one has the process end besides.
 """
 
+import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
-from grpc_status import rpc_status
+import grpc
 from prometheus_client import Counter
 
 from clustermap.logs import get_logger
 from seqsvr.wire import refusal
+from svrprocess import ending
 
 COUNT = Counter(
     "seqsvr_incidents_total",
@@ -27,12 +29,6 @@ COUNT = Counter(
 _log = get_logger(__name__)
 
 
-class Context(Protocol):
-    """What is needed of a gRPC call on the server's side."""
-
-    def abort_with_status(self, status: Any) -> Awaitable[None]: ...
-
-
 def note(rpc: str, error: BaseException) -> str:
     """Log and count an error that was not foreseen; the id that its caller may be told."""
     incident = secrets.token_hex(8)
@@ -41,21 +37,22 @@ def note(rpc: str, error: BaseException) -> str:
     return incident
 
 
-async def end(context: Context, rpc: str, error: BaseException) -> NoReturn:
+async def end(context: Any, rpc: str, error: BaseException) -> NoReturn:
     """End the call of `context`, having noted the error."""
     incident = note(rpc, error)
     text = f"a fault of the server, whose log has it as incident {incident}"
     status = refusal("INTERNAL", text, metadata={"incident": incident})
-    await context.abort_with_status(rpc_status.to_status(status))
-    raise AssertionError("abort raises")
+    await ending.abort_with(context, status)
 
 
 @asynccontextmanager
-async def none_leaves(context: Context, rpc: str, *passing: type[Exception]) -> AsyncIterator[None]:
-    """End the call with an incident where what is done inside raises anything but `passing`."""
+async def none_leaves(context: Any, rpc: str) -> AsyncIterator[None]:
+    """End the call with an incident where what is done inside raises anything but an end of it."""
     try:
         yield
-    except passing:
+    except grpc.aio.AbortError:
         raise
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None  # its caller has gone: see ending
     except Exception as error:  # noqa: BLE001 - a caller learns nothing of it but its id
         await end(context, rpc, error)

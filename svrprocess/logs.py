@@ -39,6 +39,7 @@ _QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 _PLACE = re.compile(r"%(?:%|[-#0 +]*\d*(?:\.\d+)?[a-zA-Z])")
 _INDENT = "\n    "
 GRPC = "grpc._cython.cygrpc"
+GONE = "ExecuteBatchError raised in core"
 FEW, EACH_S = 10, 60.0
 
 
@@ -54,7 +55,8 @@ def set_up(form: str = "console", level: str = "info") -> None:
 
 class Few(logging.Filter):
     """Lets FEW records through in EACH_S: gRPC has a traceback for each call whose metadata is no
-    text, or whose message is none, and anybody may send those.
+    text, or whose message is none, and anybody may send those. None of callers that have gone
+    while an answer was on its way.
     """
 
     def __init__(self) -> None:
@@ -62,6 +64,8 @@ class Few(logging.Filter):
         self._since_s, self._seen = float("-inf"), 0
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.getMessage().startswith(GONE):
+            return False
         if record.created - self._since_s >= EACH_S or record.created < self._since_s:
             self._since_s, self._seen = record.created, 0
         self._seen += 1

@@ -1,5 +1,6 @@
 """A fault that nobody foresaw: callers get an id, and only the log says what went wrong."""
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -22,7 +23,7 @@ from storesvr.replica import Replica
 from storesvr.service import StoreService
 from storesvr.servicer import add_to_server
 from storesvr_world import HEADER, IDENTITY
-from svrprocess import incidents
+from svrprocess import ending, incidents
 from svrprocess.front import Front
 
 SECRET = "the colour of the cellar"
@@ -195,3 +196,29 @@ def test_an_incident_is_logged_at_error_with_its_traceback(
     assert record.levelno == logging.ERROR
     assert f"incident={incident}" in record.getMessage()
     assert record.exc_info is not None
+
+
+class Gone:
+    """A call whose caller has gone before it could be told how it ended."""
+
+    async def abort(self, *_: object) -> None:
+        raise grpc.aio.InternalError("execute_batch")
+
+
+async def test_a_caller_that_has_gone_before_its_refusal_is_no_incident() -> None:
+    """Else whoever resets what he called fills the log with tracebacks."""
+    before = counted()
+    with pytest.raises(asyncio.CancelledError):
+        await ending.abort(Gone(), grpc.StatusCode.ABORTED, "x")
+    with pytest.raises(asyncio.CancelledError):
+        async with incidents.none_leaves(Gone(), "Test/Call"):
+            await Gone().abort()
+    assert counted() == before
+
+
+async def test_a_fault_whose_caller_has_gone_is_in_the_log_all_the_same() -> None:
+    before = counted()
+    with pytest.raises(asyncio.CancelledError):
+        async with incidents.none_leaves(Gone(), "Test/Call"):
+            leaky()
+    assert counted() == before + 1

@@ -5,6 +5,7 @@ Whatever text is given is either refused with what it must be, or taken for just
 
 import math
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,7 +88,12 @@ def test_words_and_switches_are_those_that_are_known(text: str) -> None:
         assert text.upper().lower() in (on if switched else off)
     else:
         assert text.upper().lower() not in on | off
-    assert TEXT.parse(text) == PATH.parse(text) == text
+    for kind in (TEXT, PATH):
+        if "\0" in text:
+            with pytest.raises(ValueError, match="must have no NUL"):
+                kind.parse(text)
+        else:
+            assert kind.parse(text) == text
 
 
 @settings(max_examples=300)
@@ -137,4 +143,6 @@ def test_what_was_raised_is_found_in_any_nest_of_groups(error: Exception, text: 
     assert not any(isinstance(each, BaseExceptionGroup) for each in found)
     shown = one_line(text)
     assert len(shown.splitlines()) <= 1
-    assert shown.split() == text.split()
+    assert shown.isprintable()
+    for word, as_shown in zip(text.split(), shown.split(), strict=True):
+        assert as_shown == word if word.isprintable() else "\\" in as_shown

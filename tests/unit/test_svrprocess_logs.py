@@ -207,3 +207,9 @@ def test_a_library_that_logs_each_call_of_strangers_fills_no_log() -> None:
     assert passed(1e9 + logs.EACH_S / 2) == 0
     assert passed(1e9 + logs.EACH_S) == logs.FEW
     assert passed(1e9) == logs.FEW, "a clock that was put back silences nothing"
+
+
+def test_callers_that_went_before_their_answer_are_nothing_to_log() -> None:
+    text = "ExecuteBatchError raised in core by servicer method [/x]"
+    record = logging.LogRecord(logs.GRPC, logging.ERROR, "", 0, text, (), None)
+    assert not logs.Few().filter(record)
