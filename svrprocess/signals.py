@@ -88,8 +88,10 @@ class Stop:
         if self.over:
             return
         if self._signalled:
-            if self._at_once is not None:
-                self._at_once()
-            os._exit(SIGNALLED + number)
+            try:
+                if self._at_once is not None:
+                    self._at_once()
+            finally:
+                os._exit(SIGNALLED + number)
         self._signalled = True
         self.event.set()

@@ -17,6 +17,7 @@ import random
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from clustermap.logs import get_logger
 from svrprocess.failures import FATAL, NOT_DONE, SIGNALLED, WRONG_USAGE
@@ -87,7 +88,7 @@ class Workers:
     def kill(self) -> None:
         """End every worker at once; the parent is about to end, too."""
         for process in self._live.values():
-            process.kill()
+            _kill(process)
 
     async def _keep(self, index: int) -> None:
         backoff_s = BACKOFF_S
@@ -127,8 +128,7 @@ class Workers:
             await self._stop.unless(self._watched(index, process))
             return _shell_code(await self._ended(index, process))
         finally:
-            if process.returncode is None:
-                process.kill()
+            _kill(process)
             del self._live[index]
 
     async def _watched(self, index: int, process: Process) -> None:
@@ -155,8 +155,13 @@ class Workers:
                 return await process.wait()
         except TimeoutError:
             _log.error("worker_killed", worker=index, grace_s=self._grace_s)
-            process.kill()
+            _kill(process)
             return await process.wait()
+
+
+def _kill(process: Process) -> None:
+    with suppress(ProcessLookupError):  # it has ended, and asyncio knows, which nobody need yet
+        process.kill()
 
 
 def _shell_code(code: int) -> int:

@@ -10,6 +10,11 @@ from real_cluster.cluster import RealCluster, Shape
 from real_cluster.keeper import Keeper
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the shared cluster come last: one that nobody uses takes a fifth of a core."""
+    items.sort(key=lambda item: "keeper" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[Services]:
     """Makes services; none may have written a Traceback to its standard error."""

@@ -11,7 +11,7 @@ from real_cluster.cluster import RealCluster
 from real_cluster.load import under_load
 from real_cluster.program import Program
 
-FLOOD_S = 8.0
+FLOOD_S = 5.0
 MOST_BYTES = 600 << 20
 """Of a node: 120 MB, and what of the flood waits to be read; without limits 1.6 GB in 10 s."""
 

@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from processes import environment
+from svrprocess.workers import Workers
 
 # A worker says where it is by a file: FOLDER/INDEX holds its pid. HOW is what it does.
 WORKER = """
@@ -211,6 +213,15 @@ def test_a_worker_that_does_not_stop_is_killed(family: Family) -> None:
     family.process.terminate()
     assert family.wait() == 137, family.log()
     assert "event=worker_killed worker=1" in family.log()
+
+
+async def test_one_that_has_ended_keeps_no_other_from_being_killed() -> None:
+    """asyncio says that it has, by an error, before the parent has seen its end."""
+    workers = Workers([], 1.0)
+    ended, other = Mock(**{"kill.side_effect": ProcessLookupError}), Mock()
+    workers._live = {0: ended, 1: other}
+    workers.kill()
+    assert ended.kill.called and other.kill.called
 
 
 def test_a_second_signal_ends_all_at_once(family: Family) -> None:
