@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run cluster test test-pure test-integration test-e2e test-operators check fix gen sim mutants model soak fuzz \
+.PHONY: run cluster test test-pure test-integration test-e2e test-clusters check fix gen sim mutants model soak fuzz \
 	reshard bench clean venv
 .DELETE_ON_ERROR:
 
@@ -42,7 +42,7 @@ cluster: $(STAMP)
 # Side by side, since much of the time of tests with processes is waiting; what only computes gives
 # way to what has leases to keep.
 test: $(STAMP)
-	$(MAKE) --jobs 4 --output-sync=line test-pure test-integration test-e2e test-operators
+	$(MAKE) --jobs 4 --output-sync=line test-pure test-integration test-e2e test-clusters
 
 test-pure: check
 	nice -n 10 $(BIN)/python -m pytest tests/unit tests/property tests/model tests/sim
@@ -51,10 +51,10 @@ test-integration: $(STAMP)
 	$(BIN)/python -m pytest tests/integration
 
 test-e2e: $(STAMP)
-	$(BIN)/python -m pytest tests/e2e --ignore tests/e2e/operators
+	$(BIN)/python -m pytest tests/e2e --ignore tests/e2e/operators --ignore tests/e2e/cluster
 
-test-operators: $(STAMP)
-	$(BIN)/python -m pytest tests/e2e/operators
+test-clusters: $(STAMP)
+	$(BIN)/python -m pytest tests/e2e/operators tests/e2e/cluster
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

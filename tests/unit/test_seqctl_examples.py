@@ -55,7 +55,7 @@ def test_no_command_is_missed() -> None:
 
 def test_every_command_is_run_by_a_test() -> None:
     """As words of a call in a test, or in README's part for operators, which a test follows."""
-    folders = ("integration", "e2e", "e2e/operators", "real_cluster", "processes")
+    folders = ("integration", "e2e", "e2e/operators", "e2e/cluster", "real_cluster", "processes")
     files = [path for folder in folders for path in (ROOT / "tests" / folder).glob("*.py")]
     texts = {path.stem: path.read_text() for path in files}
     readme = (ROOT / "README.md").read_text()
