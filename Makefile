@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run cluster test test-pure test-integration test-e2e test-clusters check fix gen sim mutants model soak fuzz \
+.PHONY: run cluster test test-pure test-sim test-integration test-e2e test-clusters check fix gen sim mutants model soak fuzz \
 	reshard bench clean venv
 .DELETE_ON_ERROR:
 
@@ -42,10 +42,13 @@ cluster: $(STAMP)
 # Side by side, since much of the time of tests with processes is waiting; what only computes gives
 # way to what has leases to keep.
 test: $(STAMP)
-	$(MAKE) --jobs 4 --output-sync=line test-pure test-integration test-e2e test-clusters
+	$(MAKE) --jobs 5 --output-sync=line test-pure test-sim test-integration test-e2e test-clusters
 
 test-pure: check
-	nice -n 10 $(BIN)/python -m pytest tests/unit tests/property tests/model tests/sim
+	nice -n 10 $(BIN)/python -m pytest tests/unit tests/property tests/model
+
+test-sim: $(STAMP)
+	nice -n 15 $(BIN)/python -m pytest tests/sim
 
 test-integration: $(STAMP)
 	$(BIN)/python -m pytest tests/integration

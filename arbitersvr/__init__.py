@@ -1,7 +1,3 @@
 """The arbiter: who should serve which section, and when that changes."""
 
-import os
-
-# gRPC reads it as it is imported. Otherwise each handshake that a stranger fails is a line in the
-# log, in no format of ours.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+import svrprocess.loading  # noqa: F401 - before any library is

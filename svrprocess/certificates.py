@@ -11,12 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import grpc
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -111,14 +105,16 @@ class Certificate:
         return tuple(_stamp(file) for file in (self._cert, self._key, self._ca) if file)
 
     def _read(self) -> Content:
+        from svrprocess import pem  # which who has no certificate need not wait for
+
         named, key_named, ca_named = self._options
         cert, key = read_trusted(self._cert, named), read_secret(self._key, key_named)
         ca = read_trusted(self._ca, ca_named) if self._ca else None
-        chain = _certificates(f"{named}: {self._cert}", cert)
+        chain = pem.certificates(f"{named}: {self._cert}", cert)
         if ca is not None:
-            _certificates(f"{ca_named}: {self._ca}", ca)
+            pem.certificates(f"{ca_named}: {self._ca}", ca)
         at = f"{key_named}: {self._key}"
-        if _public(f"{named}: {self._cert}", chain[0]) != _public_of_key(at, key):
+        if pem.public(f"{named}: {self._cert}", chain[0]) != pem.public_of_key(at, key):
             raise WrongUsage(f"{at} is not the key of the certificate in {self._cert}")
         expires_s = min(one.not_valid_after_utc.timestamp() for one in chain)
         return Content(cert, key, ca, expires_s, self._context())
@@ -177,26 +173,3 @@ def _stamp(file: str) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _certificates(file: str, content: bytes) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(content)
-    except Exception as error:  # noqa: BLE001 - parsers of foreign files know many
-        raise WrongUsage(f"{file} holds no certificate in PEM: {error}") from None
-
-
-def _public(file: str, certificate: x509.Certificate) -> bytes:
-    try:
-        key = certificate.public_key()
-        return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except Exception as error:  # noqa: BLE001 - as above
-        raise WrongUsage(f"{file} is for a key of an unknown kind: {error}") from None
-
-
-def _public_of_key(file: str, content: bytes) -> bytes:
-    try:
-        key = load_pem_private_key(content, password=None).public_key()
-        return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except Exception as error:  # noqa: BLE001 - as above
-        raise WrongUsage(f"{file} holds no key in PEM without a password: {error}") from None

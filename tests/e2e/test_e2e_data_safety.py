@@ -232,11 +232,11 @@ def test_a_crash_during_the_very_first_start_leaves_nothing_that_bars_the_next(
     services: Services,
 ) -> None:
     stages = set()
-    for turn in range(15):
+    for turn in range(12):
         service = services()
         service.spawn()
         wait_until(service.data.exists)
-        if turn == 14:  # once after it all, whatever the speed of the machine
+        if turn == 11:  # once after it all, whatever the speed of the machine
             wait_until((service.data / "map.json").exists)
         time.sleep(random.uniform(0, 0.06) if turn else 0)
         service.kill()

@@ -12,7 +12,7 @@ from real_cluster.program import Program, python, surroundings
 TIMES = 10
 """As much is offered as what the node answers when it is asked by few, so many times over."""
 
-CAPACITY_S = 3.0
+CAPACITY_S = 2.0
 SHAPES = {
     "single calls": (("--connections", "1"), ("--connections", "32")),
     "Sessions": (

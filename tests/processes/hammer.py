@@ -22,7 +22,7 @@ from pathlib import Path
 
 import seqsvr
 
-PAUSE_S = 0.004
+PAUSE_S = 0.008
 PROGRESS_S = 0.02
 
 
