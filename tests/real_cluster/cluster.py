@@ -223,6 +223,25 @@ class RealCluster:
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout)
 
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """The arbiter evens out nothing: what moves while the map cannot be written waits for it,
+        and that is told by tests of moves.
+        """
+        self._balance("off")
+        try:
+            if self.load is not None:
+                self.load.spread()
+            yield
+        finally:
+            self._balance("on")
+
+    def _balance(self, which: str) -> None:
+        for one in self.sets:
+            words = ("rebalance", "auto", which, "--set", one.name)
+            done = self.seqctl(*words, "--etcd", self.etcd.addresses)
+            assert done.returncode == 0, done.stdout + done.stderr
+
     def in_map(self, **question: object) -> Any:
         """See map_program."""
         said = self.map.ask(**question)

@@ -40,7 +40,7 @@ def test_without_the_etcd_member_that_leads_nothing_is_lost_and_owners_are_still
     cluster: RealCluster, strike: Callable[[RealCluster, Program], None]
 ) -> None:
     how = strike.__name__.replace("_", " ")
-    with under_load(cluster, f"etcd leader: {how}") as shaken:
+    with under_load(cluster, f"etcd leader: {how}") as shaken, cluster.at_rest():
         strike(cluster, cluster.etcd.leader(cluster.web))
         time.sleep(1.5 * TTL_S)
         shaken.load.flows()
@@ -51,7 +51,7 @@ def test_without_the_etcd_member_that_leads_nothing_is_lost_and_owners_are_still
 
 
 def test_all_of_etcd_stopped_is_not_seen_by_callers(cluster: RealCluster) -> None:
-    with under_load(cluster, "etcd: all stopped for 10 s") as shaken:
+    with under_load(cluster, "etcd: all stopped for 10 s") as shaken, cluster.at_rest():
         cluster.etcd.kill()
         time.sleep(10)
         cluster.etcd.spawn()
