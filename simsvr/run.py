@@ -86,7 +86,6 @@ def opened(plan: Plan) -> Iterator[Stage]:
                 yield Stage(world)
             finally:
                 world.watch.over = True
-                loop.sink()
                 _take_apart(loop)
                 random.setstate(before)
 
@@ -95,13 +94,20 @@ def _take_apart(loop: SimLoop) -> None:
     """Let go of all that runs, in the time in which nobody hears of it.
 
     Whoever led the world may keep it for as long as they like: an error that they caught does.
+    What cleans up begins tasks, and would have asyncio make a loop for them that lives for ever.
     """
-    for task in sorted(asyncio.all_tasks(loop), key=hash):
-        work = task.get_coro()
-        for _ in range(TRIES):  # some go on, to clean up; there is no loop to do it on
-            with suppress(BaseException):
-                work.close()
-                break
+    loop.sink()
+    asyncio._set_running_loop(loop)
+    closed: set[asyncio.Task[object]] = set()
+    while tasks := sorted(asyncio.all_tasks(loop) - closed, key=hash):
+        closed.update(tasks)
+        for task in tasks:
+            work = task.get_coro()
+            for _ in range(TRIES):  # some go on, to clean up; the loop does nothing any more
+                with suppress(BaseException):
+                    work.close()
+                    break
+    asyncio._set_running_loop(None)
     gc.collect(0)  # where all of it still is, as nothing was collected meanwhile
 
 
@@ -122,7 +128,7 @@ def _judged(plan: Plan, script: Script | None, lines: int) -> Outcome:
     if lines:
         last_ns = max((found.at_ns for found in outcome.violations[:1]), default=None)
         outcome.story = transcript.show(lines, last_ns)
-    loop.sink()
+    _take_apart(loop)
     return outcome
 
 
