@@ -228,10 +228,12 @@ class RealCluster:
         """The arbiter evens out nothing: what moves while the map cannot be written waits for it,
         and that is told by tests of moves.
         """
+        if self.load is not None:
+            self.load.spread()
         self._balance("off")
         try:
             if self.load is not None:
-                self.load.spread()
+                self.load.flows()
             yield
         finally:
             self._balance("on")
