@@ -65,11 +65,12 @@ def _write(args: argparse.Namespace, results: dict[str, object], text: str) -> N
         args.report.mkdir(parents=True, exist_ok=True)
         files.append(args.report / "results.json")
         (args.report / "results.md").write_text(text)
-        plots.draw(results, args.report)
     for file in files:
         file.write_text(json.dumps(results, indent=1) + "\n")
     if args.write:
         report.write_into(args.write, text)
+    if args.report:  # last: whatever is wrong with a picture, nothing that was measured is lost
+        plots.draw(results, args.report)
 
 
 def say(text: str) -> None:

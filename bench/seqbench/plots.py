@@ -15,6 +15,7 @@ from seqbench.cases import CALLERS
 COLOURS = {
     "limit": "#666666",
     "embedded": "#0072b2",
+    "embedded-tls": "#332288",
     "cluster": "#56b4e9",
     "redis-always": "#d55e00",
     "redis-everysec": "#e69f00",

@@ -132,3 +132,13 @@ def test_a_name_that_is_none_is_wrong_usage() -> None:
     done = run("-m", "seqbench", "--only", "calls-33")
     assert done.returncode == 2
     assert "unknown: calls-33; known are streams-256" in done.stderr
+
+
+def test_whoever_may_be_measured_can_be_drawn() -> None:
+    program = (
+        "from seqbench import plots; from seqbench.contestants import CONTESTANTS;"
+        " print(*map(plots._colour, CONTESTANTS))"
+    )
+    done = run("-c", program)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) >= 8
