@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-# Where there is rich, structlog loads it for tracebacks that none of ours are. That takes a sixth
+# Where there is rich, structlog loads it for tracebacks that none of ours are. That takes a seventh
 # of the time in which a server starts, and nobody is served meanwhile.
 _hidden = sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 import structlog  # noqa: E402

@@ -225,15 +225,14 @@ class RealCluster:
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:
-        """The arbiter evens out nothing: what moves while the map cannot be written waits for it,
-        and that is told by tests of moves.
+        """Under load: the arbiter evens out nothing. What moves while the map cannot be written
+        waits for it, and that is told by tests of moves.
         """
-        if self.load is not None:
-            self.load.spread()
+        assert self.load is not None
+        self.load.spread()
         self._balance("off")
         try:
-            if self.load is not None:
-                self.load.flows()
+            self.load.flows()
             yield
         finally:
             self._balance("on")

@@ -2,6 +2,7 @@
 
 import time
 
+from real_cluster.cluster import RealCluster
 from real_cluster.scene import Scene, hosts_of
 
 
@@ -14,8 +15,8 @@ def one_process_of_callers_cut_off(scene: Scene) -> None:
     scene.cut(scene.random.choice(scene.callers), hosts_of(scene.cluster.nodes))
 
 
-def rolling_restart(scene: Scene) -> None:
-    cluster = scene.cluster
+def restarted_but_for_nodes(cluster: RealCluster, ttl_s: float) -> None:
+    """One after the other, gracefully: arbiters, members of etcd, stores."""
     for arbiter in cluster.arbiters:
         arbiter.leave()
         arbiter.start()
@@ -26,8 +27,12 @@ def rolling_restart(scene: Scene) -> None:
     for store in cluster.stores:
         store.leave()
         store.start()
-        time.sleep(scene.ttl_s)  # until it grants leases again
-    for node in cluster.nodes:
+        time.sleep(ttl_s)  # until it grants leases again
+
+
+def rolling_restart(scene: Scene) -> None:
+    restarted_but_for_nodes(scene.cluster, scene.ttl_s)
+    for node in scene.cluster.nodes:
         node.leave()
         node.start()
         scene.flows()

@@ -8,6 +8,7 @@ import pytest
 from real_cluster.cluster import RealCluster
 from real_cluster.harm import flipped_records
 from real_cluster.load import under_load
+from real_cluster.on_everything import restarted_but_for_nodes
 from real_cluster.program import Program, says_ready
 
 TTL_S = 2.0
@@ -113,17 +114,7 @@ def test_a_rolling_restart_of_everything_loses_no_call_and_no_number(
 ) -> None:
     with under_load(cluster, "everything: rolling restart") as shaken:
         load = shaken.load
-        for arbiter in cluster.arbiters:
-            arbiter.leave()
-            arbiter.start()
-        for member in cluster.etcd.members:
-            member.signal()
-            member.wait()
-            member.start()
-        for store in cluster.stores:
-            store.leave()
-            store.start()
-            time.sleep(TTL_S)  # until it grants leases again
+        restarted_but_for_nodes(cluster, TTL_S)
         for node in cluster.nodes:
             node.leave()
             load.gone_from(node)
