@@ -6,15 +6,21 @@ around it), 2 wrong usage.
 
 import argparse
 import os
+import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from types import FrameType
 
 from simsvr.run import Outcome, run
 
 SHOWN = 3
+LATE_S = 60
+"""Real seconds after which a run is said to be late, and where it is. Most take less than one."""
 AGAIN = "python -m simsvr --seed {seed}"
 
 
@@ -39,14 +45,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def outcomes(seeds: Iterable[int], jobs: int, lines: int = 80) -> Iterator[Outcome]:
     """In the order of the seeds."""
+    watched = partial(_watched, lines=lines)
     if jobs == 1:
-        yield from (run(seed, lines=lines) for seed in seeds)
+        yield from map(watched, seeds)
         return
     with ProcessPoolExecutor(jobs) as pool:
         try:
-            yield from pool.map(run, seeds, chunksize=4)
+            yield from pool.map(watched, seeds, chunksize=4)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _watched(seed: int, lines: int) -> Outcome:
+    """A run that says where it is if it takes too long."""
+
+    def late(_: int, frame: FrameType | None) -> None:
+        print(f"seed {seed} has not ended after {LATE_S} s", file=sys.stderr)
+        traceback.print_stack(frame, file=sys.stderr)
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(LATE_S)
+    try:
+        return run(seed, lines=lines)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class Total:

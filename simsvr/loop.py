@@ -28,6 +28,9 @@ _NOWHERE = contextvars.Context()
 GIVE_UP = 200_000
 """Turns in one instant after which time is taken to have stopped."""
 
+MOST_LOOKS = 100_000
+"""At the clock in one turn, after which that turn is taken to have no end."""
+
 
 class SimTask(asyncio.Task[Any]):
     """A task with a hash that is the same in every run."""
@@ -85,7 +88,7 @@ class Turn:
 
 
 class Livelock(RuntimeError):
-    """Turns without end, and time does not go on."""
+    """Turns without end, or one that has none, and time does not go on."""
 
 
 class SimLoop(asyncio.BaseEventLoop):
@@ -96,6 +99,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.now_ns = 0
         self.turns = 0
         self._limit = GIVE_UP
+        self._looks = 0  # at the clock, in the turn that is under way
         self.rng = rng
         self.disk_ns: Callable[[Host], int] = lambda _: 1_000_000
         self.faults: list[dict[str, Any]] = []
@@ -112,6 +116,9 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         """Seconds of the clock of the host whose turn it is; true ones outside of all hosts."""
+        self._looks += 1
+        if self._looks > MOST_LOOKS:
+            raise Livelock(f"a turn without end at {self.now_ns / 1e9:.6f} s")
         host = HOST.get()
         return (self.now_ns if host is None else host.mono_ns) / 1e9
 
@@ -196,12 +203,19 @@ class SimLoop(asyncio.BaseEventLoop):
             host = turn.host
             if host is None or host.life is Life.RUNNING:
                 self.turns += 1
+                self._looks = 0
                 try:
                     turn.context.run(turn.callback, *turn.args)  # type: ignore[arg-type]
                 except (SystemExit, KeyboardInterrupt):
                     raise
                 except BaseException as error:  # noqa: BLE001 - as asyncio's own handles do
                     self.call_exception_handler({"message": "a callback", "exception": error})
+                if (
+                    self._looks > MOST_LOOKS
+                ):  # the turn's task has taken it for a failure of its own
+                    raise Livelock(
+                        f"a turn without end at {self.now_ns / 1e9:.6f} s: {turn.callback}"
+                    )
             elif host.life is Life.PAUSED:
                 host.waiting.append(turn)
         if self.turns > self._limit:

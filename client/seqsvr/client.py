@@ -429,12 +429,19 @@ class AsyncClient:
         await future
 
     async def _insist(self, entries: list[Entry]) -> None:
-        """Try again what failed, until all is answered or there is no hope or time left."""
-        attempt = 0
+        """Try again what failed, until all is answered or there is no hope or time left.
+
+        No more than one attempt without a pause is due to any one table: what fails before anybody
+        is asked would fail for ever in one turn of the loop.
+        """
+        attempt, hurried = 0, -1
         while failed := [entry for entry in entries if entry.failure is not None]:
-            pause_s = self._next_pause(failed, attempt)
+            version = self._router.version
+            pause_s = self._next_pause(failed, attempt, version > hurried)
             attempt += 1
-            if pause_s:
+            if not pause_s:
+                hurried = version
+            else:
                 await self._pauses.until(self._now_s() + pause_s)
             if self._closed:
                 raise _given_up(failed, CLOSED)
@@ -445,9 +452,12 @@ class AsyncClient:
                 if entry.failure is not None and entry.failure.reason == "TIMEOUT" and failure:
                     entry.failure = Failure(failure.reason, failure.text, failure.address)
 
-    def _next_pause(self, failed: list[Entry], attempt: int) -> float:
-        """Seconds until the next attempt; raises the first entry's error if there is to be none."""
-        asked_s, moved = 0.0, True
+    def _next_pause(self, failed: list[Entry], attempt: int, moved: bool) -> float:
+        """Seconds until the next attempt; raises the first entry's error if there is to be none.
+
+        moved: whether the sections may be elsewhere by now.
+        """
+        asked_s = 0.0
         for entry in failed:
             failure = entry.failure or _LATE
             if not failure.retry:

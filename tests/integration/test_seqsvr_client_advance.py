@@ -115,6 +115,26 @@ async def test_what_may_pass_is_asked_for_again_and_only_that() -> None:
         assert [list(request.uids) for request in node.advances] == [[7, 8]] + [[8]] * 4
 
 
+async def test_where_only_the_table_of_ports_names_no_owner_there_are_pauses_between_attempts() -> (
+    None
+):
+    """The other table named one, so the section was taken to have moved: and again, and again, in
+    one turn of the loop, in which nobody else had a turn. Seed 1781 of the simulator.
+    """
+    async with FakeAlloc() as node, seqsvr.AsyncClient(node.address) as seq:
+        node.admin_table = table_of({(50, 99): node.address}, version=node.table.version + 1)
+        await seq.next(7)
+        advance = asyncio.create_task(seq.advance(7, 100, timeout=20))
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            assert not advance.done()
+        assert not node.advances
+        node.table = node.admin_table = table_of(
+            {(0, 99): node.address}, version=node.admin_table.version + 1
+        )
+        assert await advance == 100
+
+
 async def test_an_answer_under_a_superseded_epoch_counts_as_none_route_1() -> None:
     async with FakeAlloc() as node, seqsvr.AsyncClient(node.address) as seq:
         node.epoch = 5

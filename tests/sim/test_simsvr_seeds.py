@@ -6,6 +6,8 @@ import sys
 
 from simsvr.plan import drawn
 from simsvr.plots import ALL_KINDS
+from simsvr.run import run
+from simsvr.stage import Stage
 
 SEEDS = 300
 
@@ -49,3 +51,16 @@ def test_replicas_are_replaced_in_a_quarter_of_the_histories() -> None:
     for step in ("are learners now", "count together now", "new replicas count alone now"):
         assert step in told.stdout
     assert "state=done" in told.stdout
+
+
+def test_a_turn_that_never_ends_is_a_violation_and_not_a_run_that_never_ends() -> None:
+    async def script(stage: Stage) -> None:
+        await stage.serves()
+        try:
+            while stage.world.loop.time() < 10**6:
+                pass
+        except RuntimeError:  # as the product may take it for a failure of something else
+            pass
+
+    found = run(0, script=script).violations
+    assert any("a turn without end" in str(violation) for violation in found), found
